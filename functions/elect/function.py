@@ -1,0 +1,7 @@
+"""The node's elect service: `gunicorn --chdir functions/elect function:app`. What it does is in libskylark.services."""
+
+from __future__ import annotations
+
+from libskylark.services.elect import create_app
+
+app = create_app()

@@ -1,0 +1,7 @@
+"""The node's node-info service: `gunicorn --chdir functions/node_info function:app`. What it does is in libskylark.services."""
+
+from __future__ import annotations
+
+from libskylark.services.node_info import create_app
+
+app = create_app()

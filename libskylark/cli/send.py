@@ -1,0 +1,89 @@
+"""`skylark send`: an event to the broker of a running lab, or of any cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from libskylark.cli.options import Duration, console, json_option, print_json, project_option
+from libskylark.cli.running import RunningLab
+from libskylark.client import BROKER_PATH, Client, read_event
+from libskylark.errors import SendError
+from libskylark.eventing.journal import Accepted
+from libskylark.eventing.journey import Journey
+from libskylark.lab.lab import node_stores
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--type", "event_type", metavar="TYPE", help="The event's type, where FILE is no event itself.")
+@click.option("--node", metavar="NODE", help="Send to this node's broker.  [default: where chains end]")
+@click.option("--broker", metavar="URL", help="Send to this broker instead, say a cluster's.")
+@click.option("--wait", "wait_s", type=Duration(), metavar="DURATION", help="Wait for the end of the chain.")
+@project_option
+@json_option
+@click.pass_context
+def send(
+    context: click.Context,
+    file: Path,
+    event_type: str | None,
+    node: str | None,
+    broker: str | None,
+    wait_s: float | None,
+    project: Path,
+    as_json: bool,
+) -> None:
+    """Send FILE to a broker: an event in JSON format, or an image (or any file, with --type).
+
+    \b
+    skylark send frame.tif --wait 10s
+    skylark send order.json --type com.example.order
+    """
+    event = read_event(file, event_type)
+    if broker is not None:
+        if wait_s is not None:
+            raise click.UsageError("--wait needs the journals of a lab; it does not go with --broker")
+        client = Client(broker)
+    else:
+        lab = RunningLab(project)
+        url = f"http://{lab.host(node)}:{lab.settings.broker_port}{BROKER_PATH}"
+        client = Client(url, node_stores(lab.constellation) if wait_s is not None else None)
+    answer: dict[str, Any] = {"broker": client.url, "event": event.id, "chain": event.chain}
+    if wait_s is None:
+        client.send(event)
+        _tell(answer, as_json)
+        return
+    journey = client.send_and_wait(event, wait_s)
+    _tell({**answer, "steps": steps_json(journey)}, as_json, journey)
+    if journey.dead_lettered:
+        last = journey.dead_lettered[-1]
+        raise SendError(f"{last.trigger} did not take event {last.event}: {last.reason or last.status}")
+
+
+def steps_json(journey: Journey) -> list[dict[str, Any]]:
+    """The steps of a journey as plain values, for --json."""
+    return [
+        {"node": step.node, "kind": type(step.record).__name__.lower(), **_plain(step.record)} for step in journey.steps
+    ]
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _tell(answer: dict[str, Any], as_json: bool, journey: Journey | None = None) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    screen = console()
+    screen.print(f"[green]accepted[/green] {answer['event']} by {answer['broker']}")
+    screen.print(f"chain {answer['chain']}")
+    for step in journey.steps if journey else []:
+        record = step.record
+        if isinstance(record, Accepted):
+            screen.print(f"  {step.node:8} took {record.type} for {', '.join(record.to) or 'nobody'}")
+        else:
+            detail = f"{record.status} after {record.attempts} tries, {record.duration_ms:.0f} ms"
+            screen.print(f"  {step.node:8} {record.outcome} by {record.trigger} ({detail}) {record.reason}")

@@ -1,0 +1,107 @@
+"""Sending events to a broker, and waiting for the end of the chain that they start."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import requests
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from libskylark.errors import InvalidEvent, SendError
+from libskylark.event import Event, from_http, to_http
+from libskylark.eventing.journey import JournalTail, Journey
+from libskylark.store import Store
+
+BROKER_PATH: Final = "/default/default"
+IMAGE_TYPE: Final = "dev.skylark.frame.captured"
+
+_ATTEMPTS = 5
+_TIMEOUT_S = 10.0
+
+
+class _Busy(Exception):
+    """The broker cannot take the event now."""
+
+
+def read_event(path: Path, event_type: str | None = None, source: str = "/skylark/client") -> Event:
+    """The event that a file means: an event in JSON format, or else the file's bytes as the data of one.
+
+    Raises InvalidEvent, naming the file, where it is faulty or its type cannot be guessed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidEvent({str(path): f"cannot be read: {error.strerror}"}) from None
+    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if content_type == "application/json":
+        try:
+            document = json.loads(content)
+            if isinstance(document, dict) and "specversion" in document:
+                return from_http([("content-type", "application/cloudevents+json")], content)
+        except ValueError as error:
+            raise InvalidEvent({str(path): str(error)}) from None
+    if event_type is None and not content_type.startswith("image/"):
+        raise InvalidEvent({str(path): f"is {content_type} and no event; name the event's type with --type"})
+    return Event.new(event_type or IMAGE_TYPE, source, content, datacontenttype=content_type, subject=path.name)
+
+
+class Client:
+    """Sends to the broker at `url` (with namespace and name); `journals` are the stores of all nodes, to wait by."""
+
+    def __init__(self, url: str, journals: Mapping[str, Store] | None = None) -> None:
+        self.url = url
+        self._journals = journals
+        self._session = requests.Session()
+
+    def send(self, event: Event) -> None:
+        """Returns once the broker has stored the event; repeats what failed in passing (the id stays the same).
+
+        Raises SendError with the broker's own words where it refuses the event, or cannot be reached.
+        """
+        retrying = Retrying(
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type((_Busy, requests.ConnectionError, requests.Timeout)),
+            reraise=True,
+        )
+        try:
+            retrying(self._post, event)
+        except (_Busy, requests.RequestException) as error:
+            raise SendError(f"{self.url} took no event: {error}") from None
+
+    def send_and_wait(self, event: Event, timeout_s: float) -> Journey:
+        """Sends, and returns the journey once every event of the chain has its outcome.
+
+        Raises SendError where that takes longer than `timeout_s`, or no journals were given.
+        """
+        if self._journals is None:
+            raise SendError("waiting needs the journals of the embedded brokers; there are none on a cluster")
+        journey = Journey(event.chain)
+        with JournalTail(self._journals) as tail:
+            self.send(event)
+            for step in tail.steps(time.monotonic() + timeout_s):
+                if step.record.chain == journey.chain:
+                    journey.add(step)
+                    if journey.ended:
+                        return journey
+        raise SendError(f"chain {journey.chain} did not end within {timeout_s:g} s, after {len(journey.steps)} steps")
+
+    def _post(self, event: Event) -> None:
+        headers, body = to_http(event)
+        response = self._session.post(self.url, data=body, headers=headers, timeout=_TIMEOUT_S)
+        if response.status_code in (429, 503):
+            raise _Busy(f"{response.status_code} {response.text.strip()}")
+        if not response.ok:
+            raise SendError(f"{self.url} refused the event with {response.status_code}: {_detail(response)}")
+
+
+def _detail(response: requests.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text.strip()[:200]

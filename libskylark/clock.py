@@ -1,0 +1,45 @@
+"""Time, injected: the wall clock, and the epoch that every node computes alike."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since the Unix epoch; tests bring one that they move by hand."""
+
+    def now_s(self) -> float: ...
+
+
+class SystemClock:
+    """The machine's wall clock."""
+
+    def now_s(self) -> float:
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """The grid of ticks: epoch n lasts from n * tick_s to (n + 1) * tick_s, in Unix seconds."""
+
+    tick_s: float = 60.0
+
+    def epoch_at(self, time_s: float) -> int:
+        """The number of whole ticks since the Unix epoch."""
+        # A tick's own time stamp may come out a hair below its boundary: text forms of times are rounded.
+        return int((time_s + 1e-3) // self.tick_s)
+
+    def starts_s(self, epoch: int) -> float:
+        return epoch * self.tick_s
+
+    def ends_s(self, epoch: int) -> float:
+        return (epoch + 1) * self.tick_s
+
+
+def rfc3339(time_s: float) -> str:
+    """Unix seconds as an RFC 3339 time stamp in UTC, to the millisecond."""
+    stamp = datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")
+    return stamp.replace("+00:00", "Z")

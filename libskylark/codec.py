@@ -1,0 +1,130 @@
+"""Values to bytes and back: versioned, checksummed frames; never pickle.
+
+A frame is ``b"SKY" | version (1 byte) | kind (1 byte) | CRC-32 of the payload (4 bytes, big endian) | payload``.
+An array's payload is ``length of its JSON header (4 bytes) | header {"dtype", "shape"} | raw C-order bytes``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from libskylark.errors import CodecError
+
+Value = Any  # bytes, str, numbers, JSON or a numpy array: what `encode` takes
+
+MAGIC: Final = b"SKY"
+VERSION: Final = 1
+_HEADER: Final = struct.Struct(">3sBcI")
+_LENGTH: Final = struct.Struct(">I")
+_BYTES, _TEXT, _JSON, _ARRAY = b"b", b"s", b"j", b"a"
+
+
+def encode(value: Value) -> bytes:
+    """The frame of `value`; raises CodecError for a type that has no stored form."""
+    kind, parts = _payload(value)
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join([_HEADER.pack(MAGIC, VERSION, kind, checksum), *parts])
+
+
+def decode(frame: bytes) -> Value:
+    """The value of a frame; arrays are read-only views. Raises CodecError where it is torn or foreign."""
+    if len(frame) < _HEADER.size:
+        raise CodecError(f"found {len(frame)} bytes, a stored value has at least {_HEADER.size}")
+    magic, version, kind, checksum = _HEADER.unpack_from(frame)
+    if magic != MAGIC:
+        raise CodecError(f"found a value that starts with {magic!r}, expected {MAGIC!r}: not written by Skylark")
+    if version != VERSION:
+        raise CodecError(f"found a value of format {version}, this Skylark reads format {VERSION}")
+    payload = memoryview(frame)[_HEADER.size :]
+    if zlib.crc32(payload) != checksum:
+        raise CodecError("stored value is torn: its checksum does not match")
+    return _value(kind, payload)
+
+
+def pack(frames: Mapping[str, bytes]) -> bytes:
+    """Named frames as one byte string, for state that rides inside an event."""
+    parts: list[bytes] = []
+    for name, frame in frames.items():
+        label = name.encode()
+        parts += [_LENGTH.pack(len(label)), label, _LENGTH.pack(len(frame)), frame]
+    return b"".join(parts)
+
+
+def unpack(packed: bytes) -> dict[str, bytes]:
+    """The inverse of `pack`; raises CodecError where bytes are missing or left over."""
+    items: list[bytes] = []
+    position = 0
+    while position < len(packed):
+        if position + _LENGTH.size > len(packed):
+            raise CodecError("packed state is torn: it ends within a length")
+        (length,) = _LENGTH.unpack_from(packed, position)
+        position += _LENGTH.size
+        if position + length > len(packed):
+            raise CodecError(f"packed state is torn: {position + length - len(packed)} bytes are missing")
+        items.append(packed[position : position + length])
+        position += length
+    if len(items) % 2:
+        raise CodecError("packed state is torn: its last field has no value")
+    try:
+        return {label.decode(): frame for label, frame in zip(items[::2], items[1::2], strict=True)}
+    except UnicodeDecodeError:
+        raise CodecError("packed state has a field name that is not UTF-8") from None
+
+
+def _payload(value: Value) -> tuple[bytes, list[bytes | memoryview]]:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _BYTES, [bytes(value)]
+    if isinstance(value, str):
+        return _TEXT, [value.encode()]
+    if _is_numpy(value):
+        return _array_payload(value)
+    try:
+        return _JSON, [json.dumps(value, allow_nan=True, separators=(",", ":")).encode()]
+    except (TypeError, ValueError) as error:
+        raise CodecError(
+            f"a {type(value).__name__} cannot be stored ({error}); use bytes, str, numbers, JSON or numpy arrays"
+        ) from None
+
+
+def _array_payload(value: Value) -> tuple[bytes, list[bytes | memoryview]]:
+    import numpy as np
+
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise CodecError(f"an array of dtype {array.dtype} cannot be stored; use a dtype without Python objects")
+    header = json.dumps({"dtype": array.dtype.str, "shape": array.shape}).encode()
+    return _ARRAY, [_LENGTH.pack(len(header)), header, array.tobytes()]
+
+
+def _is_numpy(value: Value) -> bool:
+    # Functions that use no arrays need not pay for importing numpy.
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
+
+
+def _value(kind: bytes, payload: memoryview) -> Value:
+    if kind == _BYTES:
+        return bytes(payload)
+    if kind == _TEXT:
+        return str(payload, "utf-8")
+    if kind == _JSON:
+        return json.loads(bytes(payload))
+    if kind == _ARRAY:
+        return _array(payload)
+    raise CodecError(f"found a value of unknown kind {kind!r}")
+
+
+def _array(payload: memoryview) -> Value:
+    import numpy as np
+
+    (length,) = _LENGTH.unpack_from(payload)
+    start = _LENGTH.size + length
+    header = json.loads(bytes(payload[_LENGTH.size : start]))
+    return np.frombuffer(payload[start:], dtype=np.dtype(header["dtype"])).reshape(header["shape"])

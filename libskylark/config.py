@@ -1,0 +1,75 @@
+"""What a process of a node is told: constructor arguments, filled from the environment and validated at start."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from libskylark.errors import SettingError
+
+NODE_INFO_PORT: Final = 8080
+ELECT_PORT: Final = 8081
+BROKER_PORT: Final = 8090
+REDIS_PORT: Final = 36379
+
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration_s(value: Any) -> float:
+    """Seconds of `2s`, `500ms`, `1.5m`, `1h`, or a bare number of seconds; raises ValueError."""
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError("expected a duration such as 500ms, 2s or 1m")
+    return float(match["number"]) * _UNIT_S[match["unit"] or "s"]
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration_s), Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+PolicyName = Literal["skylark", "random", "stateless"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class NodeSettings(BaseModel):
+    """Where a process is and whom it talks to; field aliases are the environment's names."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    node: str = Field("local", alias="NODE_NAME", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    host: str = Field("127.0.0.1", alias="LOCAL_NODE_HOST", min_length=1)
+    elect_port: Port = Field(ELECT_PORT, alias="SKYLARK_ELECT_PORT")
+    node_info_port: Port = Field(NODE_INFO_PORT, alias="NODE_INFO_PORT")
+    broker_port: Port = Field(BROKER_PORT, alias="SKYLARK_BROKER_PORT")
+    redis_port: Port = Field(REDIS_PORT, alias="SKYLARK_REDIS_PORT")
+    redis_password: SecretStr | None = Field(None, alias="SKYLARK_REDIS_PASSWORD")
+    tick_s: Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0.5)] = Field(60.0, alias="SKYLARK_TICK")
+    policy: PolicyName = Field("skylark", alias="SKYLARK_POLICY")
+    inline_limit_bytes: int = Field(4096, alias="SKYLARK_INLINE_LIMIT_BYTES", ge=0, le=6144)
+    state_ttl_s: Seconds = Field(900.0, alias="SKYLARK_STATE_TTL")
+    duplicate_window_s: Seconds = Field(600.0, alias="SKYLARK_DUPLICATE_WINDOW")
+    store_timeout_s: Seconds = Field(2.0, alias="SKYLARK_STORE_TIMEOUT")
+    elect_timeout_s: Seconds = Field(0.5, alias="SKYLARK_ELECT_TIMEOUT")
+    constellation: Path | None = Field(None, alias="SKYLARK_CONSTELLATION")
+
+
+def from_environment(model: type[Settings], environment: Mapping[str, str] | None = None) -> Settings:
+    """`model` from the environment variables that its aliases name; unset and empty ones take the default.
+
+    Raises SettingError with the variable's name, its value, and what would be right.
+    """
+    environment = os.environ if environment is None else environment
+    aliases = [field.alias for field in model.model_fields.values() if field.alias]
+    given = {alias: environment[alias] for alias in aliases if environment.get(alias)}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else model.__name__
+        value = "(hidden)" if "PASSWORD" in key else given.get(key)
+        raise SettingError(key, value, first["msg"].removeprefix("Value error, ").removeprefix("expected ")) from None

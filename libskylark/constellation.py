@@ -1,0 +1,245 @@
+"""The constellation: nodes, links, rotation, objectives and placement, read from constellation.yaml.
+
+An epoch's topology is a pure function of the file and the epoch's number, so every node computes the same one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from libskylark.config import ELECT_PORT, NODE_INFO_PORT, Port, Seconds
+from libskylark.errors import ConfigError, DocumentError, Fault
+from libskylark.topology import NODE_TYPES, Link, Node, NodeType, Topology
+from libskylark.yamlfile import Document, Location, read_one
+
+FIRST_FUNCTION_PORT: Final = 9000
+NODE_SERVICES: Final = {"node-info": NODE_INFO_PORT, "elect": ELECT_PORT}
+_MINUTES_PER_HOUR: Final = 60
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSpec(_Model):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
+    type: NodeType
+    ip: str
+
+    @field_validator("ip")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        ipaddress.ip_address(value)
+        return value
+
+
+class LinkFigures(_Model):
+    """What every link between two types of node has."""
+
+    latency_ms: Annotated[float, Field(ge=0)]
+    jitter_ms: Annotated[float, Field(ge=0)] = 0.0
+    bandwidth_mbps: Positive
+
+
+class Rotation(_Model):
+    """The ground node is linked to one satellite at a time: number `minute % len(satellites)`."""
+
+    ground: str
+    satellites: Annotated[list[str], Field(min_length=1)]
+
+
+class Objectives(_Model):
+    """What a move of state should keep to."""
+
+    max_latency_ms: Positive = 200.0
+    min_bandwidth_mbps: Annotated[float, Field(ge=0)] = 0.0
+
+
+class FunctionSpec(_Model):
+    """Where a function runs (`nodes`: names, or types of node), what it takes and what it emits."""
+
+    nodes: Annotated[list[str], Field(min_length=1)]
+    consumes: list[str] = []
+    emits: str | None = None
+    port: Port | None = None
+
+
+class ConstellationSpec(_Model):
+    """The file as it stands."""
+
+    tick: Seconds = 60.0
+    area: str = "area-1"
+    nodes: Annotated[list[NodeSpec], Field(min_length=1)]
+    link_types: dict[str, LinkFigures] = {}
+    links: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    rotation: Rotation | None = None
+    objectives: Objectives = Objectives()
+    destination: str | None = None
+    functions: dict[str, FunctionSpec] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one function of one node answers."""
+
+    node: str
+    function: str
+    host: str
+    port: int
+
+
+class Constellation:
+    """A constellation whose references all hold; build it with `read_constellation` or from a spec.
+
+    Raises DocumentError, with file and line where `document` is given, for a name that is no node, a link
+    whose type has no figures, and the like.
+    """
+
+    def __init__(self, spec: ConstellationSpec, document: Document | None = None) -> None:
+        self.spec = spec
+        self.document = document
+        self.nodes: Mapping[str, Node] = {n.name: Node(n.name, n.type, n.ip) for n in spec.nodes}
+        faults = [_fault(document, location, message) for location, message in self._faults()]
+        if faults:
+            raise DocumentError(faults)
+
+    @property
+    def objectives(self) -> Objectives:
+        return self.spec.objectives
+
+    @cached_property
+    def destination(self) -> str:
+        """Where chains end: the `destination` of the file, else its first Cloud node, else its first node."""
+        clouds = [node.name for node in self.nodes.values() if node.type == "Cloud"]
+        return self.spec.destination or [*clouds, *self.nodes][0]
+
+    @cached_property
+    def functions(self) -> Mapping[str, FunctionSpec]:
+        """The functions, each with its nodes by name and its port."""
+        functions: dict[str, FunctionSpec] = {}
+        for number, (name, function) in enumerate(self.spec.functions.items()):
+            changes: dict[str, Any] = {"nodes": list(self._expand(function.nodes))}
+            if function.port is None:
+                changes["port"] = FIRST_FUNCTION_PORT + number
+            functions[name] = function.model_copy(update=changes)
+        return functions
+
+    def access(self, epoch: int) -> str:
+        """The node above the ground area in this epoch."""
+        rotation = self.spec.rotation
+        if rotation is None:
+            return self.destination
+        minute = epoch % _MINUTES_PER_HOUR
+        return rotation.satellites[minute % len(rotation.satellites)]
+
+    def topology(self, epoch: int) -> Topology:
+        pairs = [(a, b) for a, b in self.spec.links]
+        if self.spec.rotation is not None:
+            pairs.append((self.spec.rotation.ground, self.access(epoch)))
+        return Topology.of(self.nodes.values(), [self._link(*pair) for pair in pairs])
+
+    def consumers(self, event_type: str) -> list[str]:
+        """Names of the functions that take events of this type."""
+        return [name for name, function in self.functions.items() if event_type in function.consumes]
+
+    def hosts(self, function: str) -> list[str]:
+        """Names of the nodes that run a function; empty for one that is unknown."""
+        spec = self.functions.get(function)
+        return list(spec.nodes) if spec else []
+
+    def locate(self, service: str, here: str) -> Endpoint:
+        """The endpoint that a Service name means: `node-function`, or `function`, then on this node if it can.
+
+        Raises ConfigError for a name that fits no function and no node service.
+        """
+        for node in self.nodes.values():
+            function = service.removeprefix(f"{node.name}-")
+            if function != service and (port := self._port(function, node.name)):
+                return Endpoint(node.name, function, node.ip, port)
+        for name in (here, *self.hosts(service)):
+            if name in self.nodes and (port := self._port(service, name)):
+                return Endpoint(name, service, self.nodes[name].ip, port)
+        known = ", ".join([*self.functions, *NODE_SERVICES])
+        raise ConfigError(f"Service {service!r} is no function that is placed; known functions are {known}")
+
+    def _port(self, function: str, node: str) -> int | None:
+        if function in NODE_SERVICES:
+            return NODE_SERVICES[function]
+        spec = self.functions.get(function)
+        return spec.port if spec and node in spec.nodes else None
+
+    def _expand(self, names: list[str]) -> Iterator[str]:
+        for name in names:
+            if name in NODE_TYPES:
+                yield from (node.name for node in self.nodes.values() if node.type == name)
+            else:
+                yield name
+
+    def _link(self, a: str, b: str) -> Link:
+        figures = self._figures(a, b)
+        assert figures is not None, "links were checked when the file was read"
+        return Link(a, b, figures.latency_ms, figures.bandwidth_mbps, figures.jitter_ms)
+
+    def _figures(self, a: str, b: str) -> LinkFigures | None:
+        types = (self.nodes[a].type, self.nodes[b].type)
+        for first, second in (types, types[::-1]):
+            if (figures := self.spec.link_types.get(f"{first}-to-{second}")) is not None:
+                return figures
+        return None
+
+    def _faults(self) -> Iterator[tuple[Location, str]]:
+        yield from self._node_faults()
+        yield from self._link_faults()
+        for name, function in self.spec.functions.items():
+            for position, node in enumerate(function.nodes):
+                if node not in self.nodes and node not in NODE_TYPES:
+                    yield ("functions", name, "nodes", position), self._unknown(node, " or a type of node")
+
+    def _node_faults(self) -> Iterator[tuple[Location, str]]:
+        for field in ("name", "ip"):
+            seen: set[str] = set()
+            for position, node in enumerate(self.spec.nodes):
+                if (value := getattr(node, field)) in seen:
+                    yield ("nodes", position, field), f"found {value!r} twice"
+                seen.add(value)
+        if self.spec.destination is not None and self.spec.destination not in self.nodes:
+            yield ("destination",), self._unknown(self.spec.destination)
+
+    def _link_faults(self) -> Iterator[tuple[Location, str]]:
+        ends: list[tuple[Location, str, str]] = [(("links", n), a, b) for n, (a, b) in enumerate(self.spec.links)]
+        if (rotation := self.spec.rotation) is not None:
+            if rotation.ground not in self.nodes:
+                yield ("rotation", "ground"), self._unknown(rotation.ground)
+            for number, name in enumerate(rotation.satellites):
+                # A ground node that is unknown has its fault already: hold each satellite against itself then.
+                ground = rotation.ground if rotation.ground in self.nodes else name
+                ends.append((("rotation", "satellites", number), ground, name))
+        for location, a, b in ends:
+            unknown = [name for name in dict.fromkeys((a, b)) if name not in self.nodes]
+            for name in unknown:
+                yield location, self._unknown(name)
+            if not unknown and a != b and self._figures(a, b) is None:
+                kind = f"{self.nodes[a].type}-to-{self.nodes[b].type}"
+                yield location, f"link {a} - {b}: link_types has no figures for {kind}"
+
+    def _unknown(self, name: str, also: str = "") -> str:
+        return f"found {name!r}, expected a node{also}: {', '.join(self.nodes)}"
+
+
+def _fault(document: Document | None, location: Location, message: str) -> Fault:
+    return document.fault(location, message) if document else Fault("constellation", 0, str(location), message)
+
+
+def read_constellation(path: Path) -> Constellation:
+    """The constellation of a file; raises DocumentError with every fault, its line and field."""
+    spec, document = read_one(path, ConstellationSpec)
+    return Constellation(spec, document)

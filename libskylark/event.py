@@ -1,0 +1,252 @@
+"""CloudEvents: the one module that knows the CloudEvents SDK and the HTTP binding.
+
+An Event keeps its data as bytes: a broker never parses a body, a handler asks for `event.json()`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Final
+
+from cloudevents.core.bindings.http import HTTPMessage, from_binary, from_structured, to_binary, to_structured
+from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from libskylark.errors import BadInput, InvalidEvent
+
+# The extension attributes that Skylark writes and reads.
+CHAIN: Final = "correlationid"
+CAUSE: Final = "causationid"
+PARTITION: Final = "partitionkey"
+NODE: Final = "skylarknode"
+KEY: Final = "skylarkkey"
+STATE: Final = "skylarkstate"
+EPOCH: Final = "skylarkepoch"
+POLICY: Final = "skylarkpolicy"
+EXPIRY: Final = "expirytime"
+TRACE: Final = "traceparent"
+
+TICK_TYPE: Final = "dev.knative.sources.ping"
+
+_STRUCTURED: Final = "application/cloudevents+json"
+_NAMESPACE: Final = uuid.UUID("6ce7ae5e-45f4-5d10-9d3a-6b1d0e5f1a11")  # of ids that are derived from others
+
+
+class _OpaqueFormat(JSONFormat):
+    """Leaves a binary-mode body as the bytes it is; the SDK would guess at its type."""
+
+    def read_data(self, body: bytes, datacontenttype: str | None) -> bytes:
+        return body
+
+
+_FORMAT: Final = _OpaqueFormat()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One CloudEvent 1.0: attributes as strings (extensions among them), data as bytes."""
+
+    attributes: Mapping[str, str]
+    data: bytes = b""
+
+    @classmethod
+    def new(cls, type: str, source: str, data: Any = None, **attributes: str | None) -> Event:
+        """An event of `type` from `source`; `id` is random unless given. Attributes that are None stay unset.
+
+        `data` is bytes, or text, or else JSON; the content type follows unless `datacontenttype` is given.
+        """
+        body, content_type = encode_data(data)
+        given = {name: value for name, value in attributes.items() if value is not None}
+        defaults = {"specversion": "1.0", "id": str(uuid.uuid4()), "source": source, "type": type}
+        if content_type:
+            defaults["datacontenttype"] = content_type
+        return cls({**defaults, **given}, body)
+
+    @property
+    def id(self) -> str:
+        return self.attributes["id"]
+
+    @property
+    def source(self) -> str:
+        return self.attributes["source"]
+
+    @property
+    def type(self) -> str:
+        return self.attributes["type"]
+
+    @property
+    def subject(self) -> str | None:
+        return self.attributes.get("subject")
+
+    @property
+    def content_type(self) -> str | None:
+        return self.attributes.get("datacontenttype")
+
+    @cached_property
+    def time(self) -> datetime | None:
+        text = self.attributes.get("time")
+        return datetime.fromisoformat(text) if text else None
+
+    @cached_property
+    def chain(self) -> str:
+        """The id of the chain: `correlationid`, else one derived from source and id."""
+        return self.attributes.get(CHAIN) or derived_id(self.source, self.id)
+
+    @property
+    def partition(self) -> str | None:
+        return self.attributes.get(PARTITION) or self.subject
+
+    @property
+    def epoch(self) -> int | None:
+        text = self.attributes.get(EPOCH, "")
+        return int(text) if text.isdecimal() else None
+
+    def json(self) -> Any:
+        """The data as JSON; raises BadInput where it is something else."""
+        try:
+            return json.loads(self.data)
+        except ValueError as error:
+            found = f"{len(self.data)} bytes of {self.content_type or 'unnamed type'}"
+            raise BadInput(f"event {self.id}: data is no JSON ({error}): found {found}") from None
+
+    def with_attributes(self, **changes: str | None) -> Event:
+        """A copy with attributes set, or removed where the value is None."""
+        merged: dict[str, str | None] = {**self.attributes, **changes}
+        return replace(self, attributes={name: value for name, value in merged.items() if value is not None})
+
+
+def derived_id(*parts: str) -> str:
+    """A UUID that depends only on `parts`, so that a run repeated after a crash names things alike."""
+    return str(uuid.uuid5(_NAMESPACE, "\x00".join(parts)))
+
+
+def encode_data(data: Any) -> tuple[bytes, str | None]:
+    """(body, content type) of what a handler returned; raises TypeError for what is no JSON."""
+    if data is None:
+        return b"", None
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data), "application/octet-stream"
+    if isinstance(data, str):
+        return data.encode(), "text/plain; charset=utf-8"
+    return json.dumps(data, separators=(",", ":")).encode(), "application/json"
+
+
+def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
+    """The event of an HTTP message in binary or structured mode; raises InvalidEvent naming every fault."""
+    named = {name.lower(): value for name, value in headers}
+    media_type = named.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        if media_type == "application/cloudevents+json":
+            return _from_structured(HTTPMessage({"content-type": named["content-type"]}, body))
+        if media_type.startswith("application/cloudevents"):
+            raise InvalidEvent({"content-type": f"found {media_type!r}; only single JSON events are taken"})
+        if any(name.startswith("ce-") for name in named):
+            return _from_binary(HTTPMessage(named, body))
+    except CloudEventValidationError as error:
+        raise InvalidEvent(_faults(error)) from None
+    except (ValueError, TypeError, AttributeError, BaseCloudEventException) as error:
+        if isinstance(error, InvalidEvent):
+            raise
+        raise InvalidEvent({"message": f"cannot be read: {error}"}) from None
+    raise InvalidEvent(
+        {"message": f"found neither ce- headers (binary mode) nor content type {_STRUCTURED} (structured mode)"}
+    )
+
+
+def to_http(event: Event, structured: bool = False) -> tuple[dict[str, str], bytes]:
+    """(headers, body) of the event in binary mode, or in structured JSON mode."""
+    attributes: dict[str, Any] = dict(event.attributes)
+    if event.time is not None:
+        attributes["time"] = event.time
+    had_time = "time" in attributes
+    if not structured:
+        message = to_binary(_sdk_event(attributes, event.data, had_time), _FORMAT)
+        return message.headers, message.body
+    data: Any = event.data or None
+    if data is not None and is_json(event.content_type):
+        data = json.loads(data)
+    message = to_structured(_sdk_event(attributes, data, had_time), _FORMAT)
+    return message.headers, message.body
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a content type means JSON; CloudEvents takes none at all for JSON."""
+    media_type = (content_type or "application/json").split(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _sdk_event(attributes: dict[str, Any], data: Any, had_time: bool) -> CloudEvent:
+    event = CloudEvent(attributes, data)
+    if not had_time:  # the SDK adds one; an event without time stays one
+        event.get_attributes().pop("time", None)
+    return event
+
+
+def _from_binary(message: HTTPMessage) -> Event:
+    parsed = from_binary(message, _FORMAT, CloudEvent)
+    return Event(_texts(parsed.get_attributes(), given="ce-time" in message.headers), message.body)
+
+
+def _from_structured(message: HTTPMessage) -> Event:
+    document = json.loads(message.body)
+    if not isinstance(document, dict):
+        raise InvalidEvent({"message": f"found a JSON {type(document).__name__}, expected an object"})
+    nulls = [name for name, value in document.items() if value is None and name != "data"]
+    for name in nulls:  # the JSON format takes null for unset
+        del document[name]
+    if "data_base64" in document:
+        _check_base64(document)
+    parsed = from_structured(HTTPMessage(message.headers, json.dumps(document).encode()), _FORMAT, CloudEvent)
+    attributes = _texts(parsed.get_attributes(), given="time" in document)
+    data: Any = parsed.get_data()
+    if isinstance(data, bytes):
+        return Event(attributes, data)
+    if "data" not in document:
+        return Event(attributes)
+    attributes.setdefault("datacontenttype", "application/json")
+    if is_json(attributes["datacontenttype"]):
+        return Event(attributes, json.dumps(data, separators=(",", ":")).encode())
+    if not isinstance(data, str):
+        found = f"a JSON {type(data).__name__} under content type {attributes['datacontenttype']}"
+        raise InvalidEvent({"data": f"found {found}, expected a string, or data_base64"})
+    return Event(attributes, data.encode())
+
+
+def _check_base64(document: dict[str, Any]) -> None:
+    if "data" in document:
+        raise InvalidEvent({"data_base64": "found beside data; an event has one of them"})
+    try:
+        base64.b64decode(document["data_base64"], validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise InvalidEvent({"data_base64": "is not base64"}) from None
+
+
+def _texts(attributes: Mapping[str, Any], given: bool) -> dict[str, str]:
+    """The SDK's attributes as the strings that the CloudEvents type system gives them."""
+    texts: dict[str, str] = {}
+    for name, value in attributes.items():
+        if name == "time":
+            if given:
+                texts[name] = value.isoformat().replace("+00:00", "Z")
+        elif isinstance(value, bool):
+            texts[name] = str(value).lower()
+        elif isinstance(value, str | int):
+            texts[name] = str(value)
+        else:
+            raise InvalidEvent({name: f"found a JSON {type(value).__name__}, expected a string, integer or boolean"})
+    return texts
+
+
+def _faults(error: CloudEventValidationError) -> dict[str, str]:
+    faults: dict[str, str] = {}
+    for name, problems in error.errors.items():
+        faults[name] = "is required" if any("Missing" in type(p).__name__ for p in problems) else str(problems[0])
+    return faults

@@ -1,0 +1,184 @@
+"""One delivery over HTTP: a request, the answer and what it means, and attempts until one holds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from libskylark.errors import InvalidEvent
+from libskylark.event import Event, from_http, to_http
+from libskylark.eventing.retry import RetryPolicy
+
+# 404: the subscriber may just be starting. Other 4xx say that the event itself is refused.
+_RETRIED: Final = frozenset({404, 408, 409, 429})
+_LARGE_BYTES: Final = 512 * 1024
+_KEEPALIVE_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one attempt; status 0 where no answer came, `reason` empty where it succeeded."""
+
+    status: int
+    reason: str = ""
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    reply: Event | None = None
+    retryable: bool = False
+    retry_after_s: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The last answer of all attempts."""
+
+    answer: Answer
+    attempts: int
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An event on its way to one address."""
+
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def write_request(url: URL, event: Event, passed: Mapping[str, str], namespace: str, structured: bool) -> Request:
+    """The request for an event; raises ValueError for data that is no JSON where `structured` JSON is asked for."""
+    headers, body = to_http(event, structured)
+    return Request(url, {**passed, **headers, "Prefer": "reply", "Kn-Namespace": namespace}, body)
+
+
+class Courier:
+    """Posts events; keeps its connections. Use as an asynchronous context manager."""
+
+    def __init__(self, reply_limit_bytes: int = 10 * 1024 * 1024) -> None:
+        self._reply_limit_bytes = reply_limit_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Courier:
+        # The lanes bound how many requests there are, so the pool does not.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, request: Request, timeout_s: float) -> Answer:
+        """One attempt; a failure is an Answer too, never an exception."""
+        assert self._session is not None, "Courier is used within `async with`"
+        # aiohttp warns of large bodies given as bytes.
+        body = request.body if len(request.body) < _LARGE_BYTES else BytesIO(request.body)
+        try:
+            async with self._session.post(
+                request.url,
+                data=body,
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as response:
+                payload = await self._read(response)
+                headers = [(name.lower(), value) for name, value in response.headers.items()]
+                return read_answer(response.status, headers, payload)
+        except TimeoutError:
+            return Answer(0, f"no answer within {timeout_s:g} s", retryable=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return Answer(0, str(error) or type(error).__name__, retryable=True)
+        except ValueError as error:  # a header that cannot be written will not do better the next time
+            return Answer(0, f"the event cannot be sent: {error}")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The body, or None where it is longer than a broker would take."""
+        if (response.content_length or 0) > self._reply_limit_bytes:
+            return None
+        if response.content_length is not None:
+            return await response.read()
+        chunks, size = list[bytes](), 0
+        async for chunk in response.content.iter_chunked(64 * 1024):
+            chunks.append(chunk)
+            if (size := size + len(chunk)) > self._reply_limit_bytes:
+                return None
+        return b"".join(chunks)
+
+    async def deliver(
+        self,
+        request: Request,
+        policy: RetryPolicy,
+        pause: Callable[[float], Awaitable[None]],
+        on_failure: Callable[[Answer], None],
+        remaining_s: Callable[[], float],
+    ) -> Result:
+        """Attempts until one succeeds, all are used up, or the event would expire before the next."""
+        attempts = 0
+        while True:
+            answer = await self.post(request, policy.timeout_s)
+            attempts += 1
+            if not answer.failed:
+                return Result(answer, attempts)
+            on_failure(answer)
+            if not answer.retryable or attempts > policy.retries:
+                return Result(answer, attempts)
+            delay_s = policy.delay_s(attempts, answer.retry_after_s)
+            if delay_s >= remaining_s():
+                return Result(answer, attempts, expired=True)
+            await pause(delay_s)
+
+
+def read_answer(status: int, headers: list[tuple[str, str]], body: bytes | None) -> Answer:
+    """What an answer means: 2xx is good if it is empty or a CloudEvent; anything else is a failure."""
+    named = dict(headers)
+    if body is None:
+        return Answer(502, f"answered {status} with a body that is too large", headers=named, retryable=True)
+    if 200 <= status < 300:
+        return _read_success(status, headers, named, body)
+    retryable = status in _RETRIED or status >= 500
+    retry_after_s = _retry_after_s(named.get("retry-after"))
+    return Answer(status, f"answered {status}", body, named, None, retryable, retry_after_s)
+
+
+def _read_success(status: int, headers: Iterable[tuple[str, str]], named: Mapping[str, str], body: bytes) -> Answer:
+    is_event = "ce-specversion" in named or named.get("content-type", "").startswith("application/cloudevents")
+    if not is_event:
+        if not body:
+            return Answer(status, headers=named)
+        reason = f"answered {status} with a body that is no CloudEvent"
+        return Answer(502, reason, body, named, retryable=True)
+    try:
+        return Answer(status, headers=named, reply=from_http(headers, body))
+    except InvalidEvent as error:
+        return Answer(502, f"answered {status} with a faulty CloudEvent: {error}", body, named, retryable=True)
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number of seconds or a date; None for anything else."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)

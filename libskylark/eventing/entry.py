@@ -1,0 +1,125 @@
+"""What the broker stores of an event, and what it keeps in memory while deliveries are outstanding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from libskylark.errors import InvalidEvent
+from libskylark.event import EXPIRY, PARTITION, Event
+
+TTL: Final = "knativebrokerttl"
+ARRIVAL: Final = "knativearrivaltime"
+DEFAULT_TTL: Final = 255
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+# What an entry takes in memory beside its data, roughly: attributes, headers, Python's own objects.
+_OVERHEAD_BYTES: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An accepted event: without the TTL attribute, with the headers that are passed on to subscribers."""
+
+    event: Event
+    ttl: int  # how many more times an answer may re-enter the broker
+    arrived_s: float  # Unix seconds
+    headers: Mapping[str, str]
+    chain: str
+    hop: bool = False  # came from another node's broker: to be delivered here, not forwarded again
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.event.data) + _OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry that is about to be stored; one that no trigger wants leaves a journal record only."""
+
+    content: Content
+    triggers: tuple[str, ...]
+    record: str
+
+
+@dataclass(slots=True)
+class Entry:
+    """A stored entry; its content is kept while memory allows, and read again from Redis where it was not."""
+
+    id: str
+    partition: str | None
+    remaining: set[str]
+    content: Content | None
+    done: list[str] = field(default_factory=list)
+
+
+def pack(new: NewEntry) -> list[Any]:
+    """Fields and values of the stream entry, in one flat list."""
+    content = new.content
+    fields: list[Any] = [
+        "attributes",
+        _ENCODER.encode(content.event.attributes),
+        "data",
+        content.event.data,
+        "to",
+        ",".join(new.triggers),
+        "ttl",
+        content.ttl,
+        "headers",
+        _ENCODER.encode(content.headers),
+        "arrived",
+        f"{content.arrived_s:.3f}",
+    ]
+    if content.chain != content.event.chain:
+        fields += ["chain", content.chain]
+    if content.hop:
+        fields += ["hop", "1"]
+    return fields
+
+
+def unpack(fields: Mapping[bytes, bytes]) -> tuple[Content, set[str]]:
+    """The content of a stream entry, and the triggers it is for."""
+    event = Event(json.loads(fields[b"attributes"]), fields[b"data"])
+    content = Content(
+        event=event,
+        ttl=int(fields[b"ttl"]),
+        arrived_s=float(fields[b"arrived"]),
+        headers=json.loads(fields[b"headers"]),
+        chain=fields[b"chain"].decode() if b"chain" in fields else event.chain,
+        hop=b"hop" in fields,
+    )
+    return content, set(fields[b"to"].decode().split(","))
+
+
+def partition_of(event: Event) -> str | None:
+    """The key whose events are delivered in turn: the partitioning extension, and nothing else."""
+    return event.attributes.get(PARTITION) or None
+
+
+def ttl_of(attributes: Mapping[str, str]) -> int:
+    """The TTL that an event arrives with; raises InvalidEvent where it is no number, or spent."""
+    text = attributes.get(TTL)
+    if text is None:
+        return DEFAULT_TTL
+    if not text.lstrip("-").isdecimal() or len(text) > 10:
+        raise InvalidEvent({TTL: f"found {text!r}, expected a whole number"})
+    if int(text) <= 0:
+        raise InvalidEvent({TTL: f"found {text}: the event has been through brokers too many times"})
+    return int(text)
+
+
+def expires_s(event: Event) -> float | None:
+    """When the event expires, in Unix seconds; raises InvalidEvent for what is no RFC 3339 time."""
+    text = event.attributes.get(EXPIRY)
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InvalidEvent({EXPIRY: f"found {text!r}, expected an RFC 3339 time with its zone"})
+    return time.timestamp()

@@ -1,0 +1,172 @@
+"""Broker, Trigger and PingSource objects read from files and folders; every fault of every file in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from libskylark.errors import DocumentError, Fault
+from libskylark.eventing.objects import (
+    EVENTING_GROUP,
+    SOURCES_GROUP,
+    Broker,
+    Destination,
+    PingSource,
+    Trigger,
+)
+from libskylark.yamlfile import Document, Location, read_documents
+
+Kind = TypeVar("Kind", Broker, Trigger, PingSource)
+
+_KINDS: Final[dict[str, dict[str, type[Broker] | type[Trigger] | type[PingSource]]]] = {
+    EVENTING_GROUP: {"Broker": Broker, "Trigger": Trigger},
+    SOURCES_GROUP: {"PingSource": PingSource},
+}
+# Knative kinds of these groups that a cluster knows and this engine has no use for.
+_SKIPPED: Final = {
+    EVENTING_GROUP: {"EventType", "EventPolicy", "EventTransform", "RequestReply"},
+    SOURCES_GROUP: {"ApiServerSource", "ContainerSource", "SinkBinding", "IntegrationSource"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[Kind]):
+    """An object and the document that it came from (None for one that is implied)."""
+
+    object: Kind
+    document: Document | None = None
+
+    @property
+    def file(self) -> str:
+        return self.document.file if self.document else "(implied)"
+
+    @property
+    def line(self) -> int:
+        """The line (1-based) on which the object starts."""
+        return self.document.first_line if self.document else 0
+
+    def fault(self, location: Location, message: str) -> Fault:
+        """A fault at a field of this object."""
+        if self.document is None:
+            return Fault(self.file, 0, "", message)
+        return self.document.fault(location, message)
+
+
+@dataclass(slots=True)
+class Objects:
+    """What the files define, by `namespace/name`, in the order of the files."""
+
+    brokers: dict[str, Loaded[Broker]] = field(default_factory=dict)
+    triggers: dict[str, Loaded[Trigger]] = field(default_factory=dict)
+    ping_sources: dict[str, Loaded[PingSource]] = field(default_factory=dict)
+
+
+def load_objects(paths: Iterable[Path]) -> Objects:
+    """The objects of files and folders (read recursively); a Broker default/default is implied where none is given.
+
+    Raises DocumentError with all faults of all files.
+    """
+    objects, faults = Objects(), list[Fault]()
+    for path in paths:
+        for file in _yaml_files(path, faults):
+            _read_file(file, objects, faults)
+    if not objects.brokers and not faults:
+        implied = {"apiVersion": f"{EVENTING_GROUP}/v1", "kind": "Broker", "metadata": {"name": "default"}}
+        objects.brokers["default/default"] = Loaded(Broker.model_validate(implied))
+    faults.extend(_cross_faults(objects, complete=not faults))
+    if faults:
+        raise DocumentError(sorted(faults, key=lambda fault: (fault.file, fault.line)))
+    return objects
+
+
+def _yaml_files(path: Path, faults: list[Fault]) -> Iterator[Path]:
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file()]
+        yield from sorted(file for file in found if file.stem != "kustomization")
+    elif path.exists():
+        yield path
+    else:
+        faults.append(Fault(str(path), 0, "", "no such file or folder"))
+
+
+def _read_file(path: Path, objects: Objects, faults: list[Fault]) -> None:
+    try:
+        documents = list(read_documents(path))
+    except DocumentError as error:
+        faults.extend(error.faults)
+        return
+    for document in documents:
+        try:
+            _read_object(document, objects)
+        except DocumentError as error:
+            faults.extend(error.faults)
+
+
+def _read_object(document: Document, objects: Objects) -> None:
+    api_version, kind = (document.content.get(name) for name in ("apiVersion", "kind"))
+    missing = [name for name, value in (("apiVersion", api_version), ("kind", kind)) if not value]
+    if missing:
+        raise DocumentError([document.fault((name,), "is required") for name in missing])
+    group = str(api_version).partition("/")[0]
+    if group not in _KINDS or kind in _SKIPPED[group]:
+        return
+    if kind not in _KINDS[group]:
+        known = ", ".join(sorted({*_KINDS[group], *_SKIPPED[group]}))
+        raise DocumentError([document.fault(("kind",), f"found {kind!r}, expected one of {known}")])
+    if api_version != f"{group}/v1":
+        raise DocumentError([document.fault(("apiVersion",), f"found {api_version!r}, expected '{group}/v1'")])
+    model = _KINDS[group][kind]
+    if model is Broker:
+        _add(objects.brokers, Broker, document)
+    elif model is Trigger:
+        _add(objects.triggers, Trigger, document)
+    else:
+        _add(objects.ping_sources, PingSource, document)
+
+
+def _add(known: dict[str, Loaded[Kind]], model: type[Kind], document: Document) -> None:
+    loaded = Loaded(document.validate(model), document)
+    if (first := known.get(loaded.object.id)) is not None:
+        place = f"{first.file}:{first.line}"
+        message = f"{loaded.object.kind} {loaded.object.id} is already defined in {place}"
+        raise DocumentError([loaded.fault(("metadata", "name"), message)])
+    known[loaded.object.id] = loaded
+
+
+def _cross_faults(objects: Objects, complete: bool) -> Iterator[Fault]:
+    """References to brokers that no file defines; with faulty files left out, a broker may just not have been read."""
+    if not complete:
+        return
+    for trigger in objects.triggers.values():
+        spec = trigger.object.spec
+        yield from _broker_fault(trigger, ("spec", "broker"), trigger.object.broker_id, objects)
+        yield from _sink_fault(trigger, ("spec", "subscriber"), spec.subscriber, objects)
+        if spec.delivery and spec.delivery.dead_letter_sink:
+            location = ("spec", "delivery", "deadLetterSink")
+            yield from _sink_fault(trigger, location, spec.delivery.dead_letter_sink, objects)
+    for source in objects.ping_sources.values():
+        yield from _sink_fault(source, ("spec", "sink"), source.object.spec.sink, objects)
+    for broker in objects.brokers.values():
+        if broker.object.delivery and broker.object.delivery.dead_letter_sink:
+            sink = broker.object.delivery.dead_letter_sink
+            yield from _sink_fault(broker, ("spec", "delivery", "deadLetterSink"), sink, objects)
+
+
+def _sink_fault(owner: Loaded[Kind], location: Location, sink: Destination, objects: Objects) -> Iterator[Fault]:
+    if (broker := broker_of(sink, owner.object.namespace)) is not None:
+        yield from _broker_fault(owner, (*location, "ref", "name"), broker, objects)
+
+
+def _broker_fault(owner: Loaded[Kind], location: Location, broker: str, objects: Objects) -> Iterator[Fault]:
+    if broker not in objects.brokers:
+        known = ", ".join(objects.brokers)
+        yield owner.fault(location, f"no file defines Broker {broker}; defined are {known}")
+
+
+def broker_of(destination: Destination, namespace: str) -> str | None:
+    """`namespace/name` of the Broker that a destination refers to; None where it means something else."""
+    if destination.ref is None or destination.ref.kind != "Broker":
+        return None
+    return f"{destination.ref.namespace or namespace}/{destination.ref.name}"

@@ -1,0 +1,168 @@
+"""Function: a handler as a Flask application that takes CloudEvents. The only thing that most users import."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TypeVar
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from libskylark.clock import Clock, SystemClock
+from libskylark.config import NodeSettings, from_environment
+from libskylark.errors import (
+    BadInput,
+    CodecError,
+    ElectionError,
+    FunctionError,
+    InvalidEvent,
+    KeyFormatError,
+    MemoryConflict,
+    StoreError,
+)
+from libskylark.event import Event, from_http, to_http
+from libskylark.execution import PARAMETERS, Execution, Handler, Services
+from libskylark.memory import Ledger, RedisLedger
+from libskylark.metrics import CONTENT_TYPE, FunctionMetrics
+from libskylark.nodeservices import NodeServices
+from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
+from libskylark.problem import problem
+from libskylark.state import RedisStates, States
+from libskylark.store import Stores
+
+log = logging.getLogger("skylark.function")
+
+H = TypeVar("H", bound=Handler)
+
+_MAX_EVENT_BYTES = 64 * 1024 * 1024
+
+
+class Function(Flask):
+    """A stateful function named `name`; `emits` is the type of the events that it answers with.
+
+        app = Function("count", emits="com.example.counted")
+
+        @app.handler
+        def count(event, memory):
+            memory["seen"] = memory.get("seen", 0) + 1
+            return {"seen": memory["seen"]}
+
+    POST / takes one CloudEvent: 200 with the emitted event, 202 where the handler returned None. A bad event
+    or BadInput is 400, a handler's exception 500, an unreachable store 503; then nothing was committed.
+    Settings, stores and services come from the environment unless they are given. Raises SettingError for
+    an environment that cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        emits: str | None = None,
+        *,
+        settings: NodeSettings | None = None,
+        ledger: Ledger | None = None,
+        states: States | None = None,
+        services: Services | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(name, static_folder=None)
+        self.config["MAX_CONTENT_LENGTH"] = _MAX_EVENT_BYTES
+        self.settings = settings or from_environment(NodeSettings)
+        self.function = name
+        self.metrics = FunctionMetrics(name, self.settings.node)
+        node_services = NodeServices(self.settings)
+        self._stores = Stores(self.settings, node_services.host_of)
+        self.execution = Execution(
+            name,
+            emits,
+            self.settings,
+            ledger or RedisLedger(self._stores.local),
+            states or RedisStates(self._stores),
+            services or node_services,
+            clock or SystemClock(),
+        )
+        self._handler: Handler | None = None
+        self.add_url_rule("/", "event", self._take, methods=["POST"])
+        self.add_url_rule("/health", "health", lambda: {"status": "alive", "function": name})
+        self.add_url_rule("/ready", "ready", self._ready)
+        self.add_url_rule("/metrics", "metrics", lambda: Response(self.metrics.text(), content_type=CONTENT_TYPE))
+        self.register_error_handler(HTTPException, _http_problem)
+
+    def handler(self, function: H) -> H:
+        """Decorator: what runs for each event, with any of the parameters event, state, memory and context.
+
+        Raises FunctionError for other parameters, or a second handler.
+        """
+        if self._handler is not None:
+            raise FunctionError(f"function {self.function!r} has a handler already: {self._handler.__name__}")
+        unknown = [name for name in inspect.signature(function).parameters if name not in PARAMETERS]
+        if unknown:
+            found = ", ".join(unknown)
+            raise FunctionError(f"handler {function.__name__} asks for {found}; it may ask for {', '.join(PARAMETERS)}")
+        self._handler = function
+        return function
+
+    def _take(self) -> Response:
+        try:
+            event = from_http(request.headers.items(), request.get_data())
+        except InvalidEvent as error:
+            self.metrics.count_event("invalid")
+            return _problem(400, f"not a CloudEvent: {error}", error.faults)
+        if self._handler is None:
+            return _problem(500, f"function {self.function!r} has no handler; decorate one with @app.handler")
+        return self._answer(self._handler, event)
+
+    def _answer(self, handler: Handler, event: Event) -> Response:
+        try:
+            with self.metrics.handler_seconds.time():
+                result = self.execution.run(handler, event)
+        except Exception as error:  # whatever a handler raises is answered, and nothing of it committed
+            return self._failure(event, error)
+        self.metrics.count_event("duplicate" if result.duplicate else "handled")
+        self.metrics.count_reads(result.reads)
+        if result.reply is None:
+            return Response(status=202)
+        headers, body = to_http(result.reply)
+        return Response(body, 200, headers)
+
+    def _failure(self, event: Event, error: Exception) -> Response:
+        status, outcome = _status_of(error)
+        self.metrics.count_event(outcome)
+        what = f"{self.function}: event {event.id} from {event.source}"
+        if outcome != "failed":
+            log.warning("%s: %s", what, error)
+            return _problem(status, str(error))
+        log.error("%s: the handler raised %s", what, type(error).__name__, exc_info=error)
+        return _problem(status, f"the handler raised {type(error).__name__}: {error}")
+
+    def _ready(self) -> Response:
+        try:
+            self._stores.local.ping()
+        except StoreError as error:
+            return _problem(503, str(error))
+        return Response('{"status": "ready"}', content_type="application/json")
+
+
+def _status_of(error: Exception) -> tuple[int, str]:
+    """(HTTP status, outcome): 4xx that brokers do not retry for what stays wrong, 5xx for what may pass."""
+    if isinstance(error, BadInput | KeyFormatError | CodecError):
+        return 400, "refused"
+    if isinstance(error, MemoryConflict):
+        return 409, "conflict"
+    if isinstance(error, StoreError | ElectionError):
+        return 503, "unavailable"
+    return 500, "failed"
+
+
+def _problem(status: int, detail: str, faults: dict[str, str] | None = None) -> Response:
+    response = Response(problem(status, detail, faults), status, content_type=PROBLEM_TYPE)
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _http_problem(error: HTTPException) -> Response:
+    response = _problem(error.code or 500, error.description or error.name)
+    if allowed := getattr(error, "valid_methods", None):
+        response.headers["Allow"] = ", ".join(allowed)
+    return response

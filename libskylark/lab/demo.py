@@ -1,0 +1,239 @@
+"""The demo: the fire-watch chain over several ticks, counted by what the journals, stores and events say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+
+from libskylark.clock import Ticks
+from libskylark.errors import LabError
+from libskylark.event import TICK_TYPE
+from libskylark.eventing.journal import Accepted, Outcome
+from libskylark.eventing.journey import JournalTail, Journey, Step
+from libskylark.lab.detection import Score, score
+from libskylark.lab.lab import Lab
+from libskylark.lab.observer import Observer
+from libskylark.memory import COUNTERS, MemoryName, RedisLedger, memory_fields
+from libskylark.project import Project
+from libskylark.state import INLINE, LOCAL, REMOTE
+from libskylark.store import Store
+
+FRAME_TYPE: Final = "dev.skylark.frame.captured"
+HOTSPOTS_TYPE: Final = "dev.skylark.hotspots.detected"
+ALARM_TYPE: Final = "dev.skylark.alarm.raised"
+ELECTED_TYPE: Final = "dev.skylark.successor.elected"
+
+_NEEDED: Final = ("camera", "preprocess", "detect", "alarm")
+_LEAD_S: Final = 2.0  # from the start of the clock to its first tick that counts
+_PATIENCE_S: Final = 60.0  # after the last tick: a killed process is back and its events are delivered by then
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """`frames` ticks of `tick_s` seconds; `images` is a folder of pictures, None for the synthetic scene."""
+
+    frames: int = 12
+    tick_s: float = 2.0
+    images: Path | None = None
+    seed: int | None = None
+    network: str = "127.0"
+
+
+@dataclass
+class FrameRecord:
+    """What became of one frame: its chain's journey, and whether the alarm decided on it."""
+
+    journey: Journey
+    decided: bool = False
+
+
+@dataclass
+class Tally:
+    """What the journals of all nodes tell, as it comes in."""
+
+    frames: dict[str, FrameRecord] = field(default_factory=dict)
+    ticks: set[str] = field(default_factory=set)
+    alarms: set[str] = field(default_factory=set)
+
+    def add(self, step: Step) -> None:
+        record = step.record
+        if isinstance(record, Accepted):
+            kinds = {TICK_TYPE: self.ticks, ALARM_TYPE: self.alarms}
+            kinds.get(record.type, set()).add(record.event)
+            if record.type == FRAME_TYPE:
+                self.frames.setdefault(record.chain, FrameRecord(Journey(record.chain)))
+        if frame := self.frames.get(record.chain):
+            frame.journey.add(step)
+            if isinstance(record, Outcome) and _is_decision(record):
+                frame.decided = True
+
+    @property
+    def decided(self) -> int:
+        return sum(frame.decided for frame in self.frames.values())
+
+    def finished(self, frames: int) -> bool:
+        return len(self.frames) >= frames and all(frame.journey.ended for frame in self.frames.values())
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo found; `to_json` has the names that scripts rely on."""
+
+    tally: Tally
+    decisions: int  # that the alarm's memory counts, over all areas
+    incidents: list[dict[str, Any]]
+    alarm_features: list[dict[str, Any]]
+    successors: list[str]
+    reads: dict[str, int]
+    score: Score | None
+    startup_s: float
+    memory_mib: float
+    nodes: int
+    restarts: int
+
+    def to_json(self) -> dict[str, Any]:
+        sent, decided = len(self.tally.frames), self.tally.decided
+        detection: dict[str, Any] = {"precision": None, "recall": None, "synthetic": self.score is not None}
+        if self.score is not None:
+            detection |= {"precision": self.score.precision, "recall": self.score.recall}
+            detection |= {"hotspots": self.score.hotspots, "fires": self.score.fires}
+        return {
+            "frames_sent": sent,
+            "frames_decided": decided,
+            "frames_lost": sent - decided,
+            "duplicate_decisions": self.decisions - decided,
+            "alarms": len(self.alarm_features),
+            "ticks": len(self.tally.ticks),
+            "successors": self.successors,
+            "reads": self.reads,
+            "detection": detection,
+            "startup_s": round(self.startup_s, 3),
+            "memory_mib": round(self.memory_mib, 1),
+            "nodes": self.nodes,
+            "restarts": self.restarts,
+            "dead_letters": sum(len(f.journey.dead_lettered) for f in self.tally.frames.values()),
+        }
+
+
+class Demo:
+    """One run of the demo; `say` hears in one sentence what happens, `on_step` every step of every journal."""
+
+    def __init__(
+        self,
+        project: Project,
+        options: DemoOptions,
+        say: Callable[[str], None],
+        on_step: Callable[[Step], None] = lambda step: None,
+    ) -> None:
+        missing = [name for name in _NEEDED if name not in project.constellation.functions]
+        if missing:
+            raise LabError(f"the demo shows the fire-watch chain; this project has no function {', '.join(missing)}")
+        self._project = project
+        self._options = options
+        self._say = say
+        self._on_step = on_step
+
+    def run(self) -> DemoReport:
+        """Raises LabError where the lab does not start; frames that do not arrive are counted, not raised."""
+        options = self._options
+        started_s = time.monotonic()
+        lab = Lab(self._project, options.tick_s, options.network, self._camera_environment())
+        with Observer([HOTSPOTS_TYPE, ALARM_TYPE, ELECTED_TYPE]) as observer, lab:
+            lab.add_objects("observer.yaml", observer.triggers())
+            lab.start_nodes()
+            ticks = Ticks(options.tick_s)
+            first_epoch = ticks.epoch_at(time.time() + _LEAD_S) + 1
+            lab.start_clock({"SKYLARK_CAMERA_FIRST_EPOCH": str(first_epoch)})
+            startup_s = time.monotonic() - started_s
+            nodes = len(lab.plan.constellation.nodes)
+            self._say(f"{nodes} nodes are ready after {startup_s:.1f} s")
+            lasts_s = ticks.ends_s(first_epoch + options.frames) - time.time()
+            tally = self._watch(lab, time.monotonic() + lasts_s + _PATIENCE_S)
+            return self._report(lab, observer, tally, first_epoch, startup_s)
+
+    def _camera_environment(self) -> dict[str, str]:
+        environment = {"SKYLARK_CAMERA_FRAMES": str(self._options.frames)}
+        if self._options.images is not None:
+            environment["SKYLARK_CAMERA_IMAGES"] = str(self._options.images.absolute())
+        if self._options.seed is not None:
+            environment["SKYLARK_CAMERA_SEED"] = str(self._options.seed)
+        return environment
+
+    def _watch(self, lab: Lab, deadline_s: float) -> Tally:
+        tally = Tally()
+        with JournalTail(lab.stores(), from_start=True) as tail:
+            for step in tail.steps(deadline_s):
+                tally.add(step)
+                self._on_step(step)
+                if tally.finished(self._options.frames):
+                    break
+        return tally
+
+    def _report(self, lab: Lab, observer: Observer, tally: Tally, first_epoch: int, startup_s: float) -> DemoReport:
+        stores = lab.stores()
+        decisions, incidents = _alarm_memories(lab, stores)
+        features = [f for event in observer.events(ALARM_TYPE) for f in event.json()["features"]]
+        elected = {event.json()["epoch"]: event.json()["access"] for event in observer.events(ELECTED_TYPE)}
+        processes = lab.supervisor.processes()
+        return DemoReport(
+            tally,
+            decisions,
+            incidents,
+            features,
+            [elected[epoch] for epoch in sorted(elected) if epoch >= first_epoch],
+            _reads(stores),
+            self._score(lab, observer),
+            startup_s,
+            lab.supervisor.memory_mib(),
+            len(lab.plan.constellation.nodes),
+            sum(process.restarts for process in processes),
+        )
+
+    def _score(self, lab: Lab, observer: Observer) -> Score | None:
+        """Detection against the truth that the camera tells of its own scene; None for a folder of images."""
+        if self._options.images is not None:
+            return None
+        camera = lab.plan.constellation.locate("camera", lab.plan.home)
+        frames = []
+        for event in observer.events(HOTSPOTS_TYPE):
+            data = event.json()
+            url = f"http://{camera.host}:{camera.port}/truth"
+            answer = requests.get(url, params={"frame": data["frame"]}, timeout=10)
+            answer.raise_for_status()
+            frames.append((data["hotspots"], answer.json()["fires"]))
+        return score(frames)
+
+
+def _is_decision(record: Outcome) -> bool:
+    """Whether the alarm took the frame's hotspots: its own Trigger, and an answer without complaint."""
+    by_alarm = record.type == HOTSPOTS_TYPE and record.trigger.rpartition("/")[2].endswith("-alarm")
+    return by_alarm and record.outcome in ("delivered", "replied")
+
+
+def _alarm_memories(lab: Lab, stores: dict[str, Store]) -> tuple[int, list[dict[str, Any]]]:
+    """(decisions counted, incidents known) in the alarm's memories of all areas."""
+    decisions, incidents = 0, []
+    for node in lab.plan.constellation.hosts("alarm"):
+        keys: list[bytes] = stores[node].run(lambda client: list(client.scan_iter("memory:alarm:*")))
+        for key in keys:
+            name = MemoryName("alarm", key.decode().split(":", 2)[2])
+            memory = memory_fields(RedisLedger(stores[node]), name)
+            decisions += memory.get("frames_decided", 0)
+            incidents += memory.get("incidents", [])
+    return decisions, incidents
+
+
+def _reads(stores: dict[str, Store]) -> dict[str, int]:
+    reads = dict.fromkeys((INLINE, LOCAL, REMOTE), 0)
+    for store in stores.values():
+        counters: Any = store.run(lambda client: client.hgetall(COUNTERS))
+        for name, count in counters.items():
+            kind, _, place = name.decode().partition(":")
+            if kind == "reads":
+                reads[place] += int(count)
+    return reads

@@ -1,0 +1,162 @@
+"""The lab: the whole constellation of a project on this machine, started in order, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import psutil
+
+from libskylark.config import NodeSettings, from_environment
+from libskylark.constellation import Constellation
+from libskylark.errors import LabError
+from libskylark.lab.plan import LabOptions, Plan
+from libskylark.lab.process import ProcessEvent, ProcessSpec
+from libskylark.lab.redis_server import find_redis_server
+from libskylark.lab.supervisor import ProcessStatus, Supervisor
+from libskylark.project import Project
+from libskylark.store import Store
+
+READY_TIMEOUT_S: Final = 60.0
+
+Progress = Callable[[ProcessSpec], None]
+
+
+class Lab:
+    """A context manager around a running constellation.
+
+    `start_nodes` brings up everything but the clock, `start_clock` the clock and what waits for its ticks.
+    With `data` the stores' files are kept in that folder for the next time, else they go with the lab.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        tick_s: float | None = None,
+        network: str = "127.0",
+        environment: Mapping[str, str] | None = None,
+        data: Path | None = None,
+        on_event: Callable[[ProcessEvent], None] | None = None,
+    ) -> None:
+        self._project = project
+        self._keeps_data = data is not None
+        self.run_directory = data.absolute() if data else Path(tempfile.mkdtemp(prefix="skylark-"))
+        for name in ("logs", "redis", "objects"):
+            (self.run_directory / name).mkdir(parents=True, exist_ok=True)
+        objects = (self.run_directory / "objects",)
+        options = LabOptions(
+            self.run_directory, find_redis_server(), tick_s, network, environment or {}, objects=objects
+        )
+        self.plan = Plan(project, options)
+        self.supervisor = Supervisor(self.run_directory, self.plan.preload, on_event)
+        self._record = LabRecord(project.root)
+
+    def __enter__(self) -> Lab:
+        self._record.claim()
+        try:
+            self.supervisor.__enter__()
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.supervisor.__exit__(kind, error, trace)
+        finally:
+            self._clean()
+
+    def add_objects(self, name: str, text: str) -> None:
+        """A further file of Broker and Trigger objects; before `start_nodes`."""
+        (self.run_directory / "objects" / name).write_text(text, encoding="utf-8")
+
+    def start_nodes(self, on_ready: Progress | None = None) -> None:
+        """Stores first, then everything that needs no tick; raises LabError with what did not become ready."""
+        for specs in (self.plan.stores(), self.plan.services()):
+            self.supervisor.start(specs)
+            self.supervisor.wait_ready(specs, READY_TIMEOUT_S, on_ready)
+
+    def start_clock(self, environment: Mapping[str, str] | None = None, on_ready: Progress | None = None) -> None:
+        """The broker that ticks and the functions that wait for its ticks, with a further `environment`."""
+        specs = [replace(s, environment={**s.environment, **(environment or {})}) for s in self.plan.ticking()]
+        self.supervisor.start(specs)
+        self.supervisor.wait_ready(specs, READY_TIMEOUT_S, on_ready)
+        self._record.write(self.plan, self.supervisor.processes())
+
+    def broker_url(self, node: str) -> str:
+        """Where events for a node's broker go, without namespace and name."""
+        host = self.plan.constellation.nodes[node].ip
+        return f"http://{host}:{self.plan.broker_port}"
+
+    def stores(self) -> dict[str, Store]:
+        """A client of every node's Redis."""
+        return node_stores(self.plan.constellation)
+
+    def _clean(self) -> None:
+        self._record.remove()
+        if not self._keeps_data:
+            shutil.rmtree(self.run_directory, ignore_errors=True)
+
+
+def node_stores(constellation: Constellation) -> dict[str, Store]:
+    """A client of the Redis of every node of a running lab, from its own constellation file."""
+    settings = from_environment(NodeSettings)
+    secret = settings.redis_password
+    password = secret.get_secret_value() if secret else None
+    return {name: Store(node.ip, settings.redis_port, password) for name, node in constellation.nodes.items()}
+
+
+class LabRecord:
+    """A file that tells other commands where the lab of a project runs; gone when the lab is."""
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
+        self.path = Path(tempfile.gettempdir()) / f"skylark-{os.getuid()}-{name}.json"
+
+    def claim(self) -> None:
+        """Raises LabError where a lab of this project runs already."""
+        running = self.read()
+        if running is not None:
+            raise LabError(f"a lab of this project runs already (process {running['pid']}); stop it first")
+        self._write({"pid": os.getpid(), "started_s": time.time(), "processes": []})
+
+    def write(self, plan: Plan, processes: list[ProcessStatus]) -> None:
+        self._write(
+            {
+                "pid": os.getpid(),
+                "started_s": time.time(),
+                "tick_s": plan.tick_s,
+                "constellation": str(plan.constellation_path),
+                "processes": [
+                    {"name": p.spec.name, "node": p.spec.node, "role": p.spec.role, "url": p.spec.url, "pid": p.pid}
+                    for p in processes
+                ],
+            }
+        )
+
+    def read(self) -> dict[str, Any] | None:
+        """What a running lab wrote; None where none runs."""
+        try:
+            content: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if psutil.pid_exists(content.get("pid", -1)) else None
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, content: dict[str, Any]) -> None:
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(self.path)

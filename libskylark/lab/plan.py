@@ -1,0 +1,181 @@
+"""What runs on which node: a project and its constellation as specifications of processes."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from libskylark.config import NodeSettings, from_environment
+from libskylark.constellation import NODE_SERVICES, Constellation, ConstellationSpec
+from libskylark.errors import LabError
+from libskylark.event import TICK_TYPE
+from libskylark.lab.process import ProcessSpec, Role, WorkerClass
+from libskylark.lab.redis_server import redis_command
+from libskylark.project import Project
+from libskylark.yamlfile import dump
+
+_BROKER_APP: Final = "libskylark.eventing.app:app"
+
+# What every process of the lab imports sooner or later: imported once, before all are forked from it.
+_PRELOAD: Final = (
+    "gunicorn.workers.gthread",
+    "gunicorn.workers.gasgi",
+    "libskylark.eventing.app",
+    "libskylark.services.elect",
+    "libskylark.services.node_info",
+)
+
+
+@dataclass(frozen=True)
+class LabOptions:
+    """How a lab differs from the constellation that it emulates.
+
+    `tick_s` is the length of an epoch in seconds, None for the constellation's own; `network` the first two
+    octets of the loopback addresses (a node's last two stay its own); `environment` is added to every process;
+    `objects` are further files or folders of Broker and Trigger objects.
+    """
+
+    run_directory: Path
+    redis_binary: Path
+    tick_s: float | None = None
+    network: str = "127.0"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    objects: tuple[Path, ...] = ()
+
+
+class Plan:
+    """The processes of a lab, in the order in which they are started; writes the constellation that they read.
+
+    Raises LabError where two nodes would share a loopback address.
+    """
+
+    def __init__(self, project: Project, options: LabOptions) -> None:
+        self.project = project
+        self.options = options
+        self._ports = from_environment(NodeSettings)
+        self.tick_s = options.tick_s or project.constellation.spec.tick
+        self.constellation = Constellation(_on_loopback(project.constellation, options.network, self.tick_s))
+        self.constellation_path = options.run_directory / "constellation.yaml"
+        text = dump(self.constellation.spec.model_dump(exclude_none=True))
+        self.constellation_path.write_text(text, encoding="utf-8")
+
+    @property
+    def preload(self) -> list[str]:
+        """Modules to import before forking; a user's module that fails to import is left to its own process."""
+        imports = {name for source in self.project.functions.values() for name in source.imports}
+        return [*_PRELOAD, *sorted(imports - set(_PRELOAD))]
+
+    @property
+    def home(self) -> str:
+        """The node whose broker runs the PingSources: where chains end."""
+        return self.constellation.destination
+
+    @property
+    def broker_port(self) -> int:
+        return self._ports.broker_port
+
+    def stores(self) -> list[ProcessSpec]:
+        return [self._redis(node) for node in self.constellation.nodes]
+
+    def services(self) -> list[ProcessSpec]:
+        """Everything that must be there before the first tick, but for the stores."""
+        return [spec for spec in self._all if not self._ticks(spec)]
+
+    def ticking(self) -> list[ProcessSpec]:
+        """What the clock starts: the broker that ticks, and the functions that wait for its tick."""
+        return [spec for spec in self._all if self._ticks(spec)]
+
+    @cached_property
+    def _all(self) -> list[ProcessSpec]:
+        specs: list[ProcessSpec] = []
+        for node in self.constellation.nodes:
+            specs += [self._service(node, name) for name in NODE_SERVICES]
+            specs.append(self._broker(node))
+        for name, function in self.constellation.functions.items():
+            specs += [self._function(node, name, function.port or 0) for node in function.nodes]
+        return specs
+
+    def _ticks(self, spec: ProcessSpec) -> bool:
+        if spec.role == "function":
+            return spec.name.removeprefix(f"{spec.node}-") in self.constellation.consumers(TICK_TYPE)
+        return spec.role == "broker" and spec.node == self.home
+
+    def _redis(self, node: str) -> ProcessSpec:
+        host, port = self.constellation.nodes[node].ip, self._ports.redis_port
+        directory = self.options.run_directory / "redis" / node
+        secret = self._ports.redis_password
+        password = secret.get_secret_value() if secret else None
+        argv = redis_command(self.options.redis_binary, host, port, directory, password)
+        name = f"{node}-redis"
+        return ProcessSpec(name, node, "redis", host, port, directory, self._log(name), dict(os.environ), tuple(argv))
+
+    def _broker(self, node: str) -> ProcessSpec:
+        paths = [*self.project.object_paths, *self.options.objects]
+        environment = {
+            "SKYLARK_OBJECTS": os.pathsep.join(str(path.absolute()) for path in paths),
+            "SKYLARK_PING_SOURCES": "on" if node == self.home else "off",
+        }
+        return self._gunicorn(
+            node, "broker", "broker", self._ports.broker_port, _BROKER_APP, self.project.root, environment
+        )
+
+    def _service(self, node: str, name: str) -> ProcessSpec:
+        """node-info or elect: the project's own folder where it has one, else the library's application."""
+        role: Role = "elect" if name == "elect" else "node-info"
+        port = NODE_SERVICES[name]
+        own = self.project.functions.get(role)
+        if own is not None:
+            return self._gunicorn(node, role, role, port, "function:app", own.folder)
+        app = f"libskylark.services.{role.replace('-', '_')}:create_app()"
+        return self._gunicorn(node, role, role, port, app, self.project.root)
+
+    def _function(self, node: str, name: str, port: int) -> ProcessSpec:
+        return self._gunicorn(node, name, "function", port, "function:app", self.project.functions[name].folder)
+
+    def _gunicorn(
+        self,
+        node: str,
+        name: str,
+        role: Role,
+        port: int,
+        app: str,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> ProcessSpec:
+        host = self.constellation.nodes[node].ip
+        full = {**os.environ, **self._node_environment(node, host), **(environment or {}), **self.options.environment}
+        name = f"{node}-{name}"
+        worker: WorkerClass = "asgi" if role == "broker" else "gthread"
+        return ProcessSpec(
+            name, node, role, host, port, directory.absolute(), self._log(name), full, app=app, worker_class=worker
+        )
+
+    def _node_environment(self, node: str, host: str) -> dict[str, str]:
+        return {
+            "NODE_NAME": node,
+            "LOCAL_NODE_HOST": host,
+            "SKYLARK_TICK": f"{self.tick_s}s",
+            "SKYLARK_CONSTELLATION": str(self.constellation_path),
+        }
+
+    def _log(self, name: str) -> Path:
+        return self.options.run_directory / "logs" / f"{name}.log"
+
+
+def _on_loopback(constellation: Constellation, network: str, tick_s: float) -> ConstellationSpec:
+    """The constellation with every node at a loopback address: `network` and the last two octets of its own."""
+    addresses: dict[str, str] = {}
+    for node in constellation.nodes.values():
+        address = f"{network}.{'.'.join(node.ip.split('.')[-2:])}"
+        if ":" in node.ip or not ipaddress.ip_address(address).is_loopback:
+            raise LabError(f"node {node.name} at {node.ip}: found no loopback address for it, expected an IPv4 address")
+        if address in addresses.values():
+            raise LabError(f"node {node.name} at {node.ip}: another node has loopback address {address} already")
+        addresses[node.name] = address
+    nodes = [node.model_copy(update={"ip": addresses[node.name]}) for node in constellation.spec.nodes]
+    return constellation.spec.model_copy(update={"nodes": nodes, "tick": tick_s})

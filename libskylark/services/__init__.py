@@ -1,0 +1,1 @@
+"""The two services that every node runs beside its functions: node-info and elect."""

@@ -1,0 +1,39 @@
+"""Query parameters of the node services, read with an error that names the parameter and its value."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from libskylark.errors import ElectionError, SettingError, SkylarkError, TopologyError
+from libskylark.problem import CONTENT_TYPE, problem
+
+
+def query_int(name: str, default: int) -> int:
+    """A whole number >= 0; raises SettingError."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal():
+        raise SettingError(f"query parameter {name}", text, "a whole number of at least 0")
+    return int(text)
+
+
+def wants_json() -> bool:
+    """Whether the caller asks for JSON by Accept; `*/*` alone does not."""
+    return "application/json" in request.headers.get("Accept", "")
+
+
+def answer_problems(app: Flask) -> None:
+    """Answers Skylark's errors as problem details: 400 for what the caller gave, 503 for what may pass."""
+
+    def answer(error: SkylarkError) -> Response:
+        status = 503 if isinstance(error, ElectionError) else 404 if isinstance(error, TopologyError) else 400
+        return Response(problem(status, str(error)), status, content_type=CONTENT_TYPE)
+
+    def answer_http(error: HTTPException) -> Response:
+        status = error.code or 500
+        return Response(problem(status, error.description or error.name), status, content_type=CONTENT_TYPE)
+
+    app.register_error_handler(SkylarkError, answer)
+    app.register_error_handler(HTTPException, answer_http)
