@@ -1,6 +1,7 @@
 """Values to bytes and back: versioned, checksummed frames; never pickle.
 
-A frame is ``b"SKY" | version (1 byte) | kind (1 byte) | CRC-32 of the payload (4 bytes, big endian) | payload``.
+A frame is ``b"SKY" | version (1 byte) | kind (1 byte) | CRC-32 (4 bytes, big endian) | payload``; the checksum is of
+kind and payload.
 An array's payload is ``length of its JSON header (4 bytes) | header {"dtype", "shape"} | raw C-order bytes``.
 """
 
@@ -27,7 +28,7 @@ _BYTES, _TEXT, _JSON, _ARRAY = b"b", b"s", b"j", b"a"
 def encode(value: Value) -> bytes:
     """The frame of `value`; raises CodecError for a type that has no stored form."""
     kind, parts = _payload(value)
-    checksum = 0
+    checksum = zlib.crc32(kind)
     for part in parts:
         checksum = zlib.crc32(part, checksum)
     return b"".join([_HEADER.pack(MAGIC, VERSION, kind, checksum), *parts])
@@ -43,14 +44,19 @@ def decode(frame: bytes) -> Value:
     if version != VERSION:
         raise CodecError(f"found a value of format {version}, this Skylark reads format {VERSION}")
     payload = memoryview(frame)[_HEADER.size :]
-    if zlib.crc32(payload) != checksum:
+    if zlib.crc32(payload, zlib.crc32(kind)) != checksum:
         raise CodecError("stored value is torn: its checksum does not match")
-    return _value(kind, payload)
+    try:
+        return _value(kind, payload)
+    except CodecError:
+        raise
+    except (ValueError, TypeError, LookupError, struct.error, RecursionError) as error:
+        raise CodecError(f"stored value of kind {kind!r} cannot be read: {error}") from None
 
 
 def pack(frames: Mapping[str, bytes]) -> bytes:
-    """Named frames as one byte string, for state that rides inside an event."""
-    parts: list[bytes] = []
+    """Named frames as one byte string, their number first, for state that rides inside an event."""
+    parts: list[bytes] = [_LENGTH.pack(len(frames))]
     for name, frame in frames.items():
         label = name.encode()
         parts += [_LENGTH.pack(len(label)), label, _LENGTH.pack(len(frame)), frame]
@@ -59,8 +65,11 @@ def pack(frames: Mapping[str, bytes]) -> bytes:
 
 def unpack(packed: bytes) -> dict[str, bytes]:
     """The inverse of `pack`; raises CodecError where bytes are missing or left over."""
+    if len(packed) < _LENGTH.size:
+        raise CodecError("packed state is torn: it ends within a length")
+    (count,) = _LENGTH.unpack_from(packed)
     items: list[bytes] = []
-    position = 0
+    position = _LENGTH.size
     while position < len(packed):
         if position + _LENGTH.size > len(packed):
             raise CodecError("packed state is torn: it ends within a length")
@@ -70,8 +79,8 @@ def unpack(packed: bytes) -> dict[str, bytes]:
             raise CodecError(f"packed state is torn: {position + length - len(packed)} bytes are missing")
         items.append(packed[position : position + length])
         position += length
-    if len(items) % 2:
-        raise CodecError("packed state is torn: its last field has no value")
+    if len(items) != 2 * count:
+        raise CodecError(f"packed state is torn: found {len(items) / 2:g} fields of {count}")
     try:
         return {label.decode(): frame for label, frame in zip(items[::2], items[1::2], strict=True)}
     except UnicodeDecodeError:
@@ -81,13 +90,13 @@ def unpack(packed: bytes) -> dict[str, bytes]:
 def _payload(value: Value) -> tuple[bytes, list[bytes | memoryview]]:
     if isinstance(value, bytes | bytearray | memoryview):
         return _BYTES, [bytes(value)]
-    if isinstance(value, str):
-        return _TEXT, [value.encode()]
     if _is_numpy(value):
         return _array_payload(value)
     try:
+        if isinstance(value, str):
+            return _TEXT, [value.encode()]
         return _JSON, [json.dumps(value, allow_nan=True, separators=(",", ":")).encode()]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CodecError(
             f"a {type(value).__name__} cannot be stored ({error}); use bytes, str, numbers, JSON or numpy arrays"
         ) from None
@@ -99,6 +108,8 @@ def _array_payload(value: Value) -> tuple[bytes, list[bytes | memoryview]]:
     array = np.asarray(value)
     if array.dtype.hasobject:
         raise CodecError(f"an array of dtype {array.dtype} cannot be stored; use a dtype without Python objects")
+    if array.dtype.names or isinstance(value, np.ma.MaskedArray):
+        raise CodecError("an array with named fields or a mask cannot be stored; store each as an array of its own")
     header = json.dumps({"dtype": array.dtype.str, "shape": array.shape}).encode()
     return _ARRAY, [_LENGTH.pack(len(header)), header, array.tobytes()]
 

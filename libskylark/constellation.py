@@ -23,7 +23,8 @@ FIRST_FUNCTION_PORT: Final = 9000
 NODE_SERVICES: Final = {"node-info": NODE_INFO_PORT, "elect": ELECT_PORT}
 _MINUTES_PER_HOUR: Final = 60
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -45,8 +46,8 @@ class NodeSpec(_Model):
 class LinkFigures(_Model):
     """What every link between two types of node has."""
 
-    latency_ms: Annotated[float, Field(ge=0)]
-    jitter_ms: Annotated[float, Field(ge=0)] = 0.0
+    latency_ms: NotNegative
+    jitter_ms: NotNegative = 0.0
     bandwidth_mbps: Positive
 
 
@@ -61,7 +62,7 @@ class Objectives(_Model):
     """What a move of state should keep to."""
 
     max_latency_ms: Positive = 200.0
-    min_bandwidth_mbps: Annotated[float, Field(ge=0)] = 0.0
+    min_bandwidth_mbps: NotNegative = 0.0
 
 
 class FunctionSpec(_Model):
@@ -127,7 +128,7 @@ class Constellation:
         """The functions, each with its nodes by name and its port."""
         functions: dict[str, FunctionSpec] = {}
         for number, (name, function) in enumerate(self.spec.functions.items()):
-            changes: dict[str, Any] = {"nodes": list(self._expand(function.nodes))}
+            changes: dict[str, Any] = {"nodes": list(dict.fromkeys(self._expand(function.nodes)))}
             if function.port is None:
                 changes["port"] = FIRST_FUNCTION_PORT + number
             functions[name] = function.model_copy(update=changes)
@@ -215,21 +216,29 @@ class Constellation:
             yield ("destination",), self._unknown(self.spec.destination)
 
     def _link_faults(self) -> Iterator[tuple[Location, str]]:
-        ends: list[tuple[Location, str, str]] = [(("links", n), a, b) for n, (a, b) in enumerate(self.spec.links)]
+        ends: list[tuple[Location, tuple[str, ...]]] = [
+            (("links", number), tuple(pair)) for number, pair in enumerate(self.spec.links)
+        ]
         if (rotation := self.spec.rotation) is not None:
             if rotation.ground not in self.nodes:
                 yield ("rotation", "ground"), self._unknown(rotation.ground)
             for number, name in enumerate(rotation.satellites):
-                # A ground node that is unknown has its fault already: hold each satellite against itself then.
-                ground = rotation.ground if rotation.ground in self.nodes else name
-                ends.append((("rotation", "satellites", number), ground, name))
-        for location, a, b in ends:
-            unknown = [name for name in dict.fromkeys((a, b)) if name not in self.nodes]
+                # A ground node that is unknown has its fault already.
+                pair = (rotation.ground, name) if rotation.ground in self.nodes else (name,)
+                ends.append((("rotation", "satellites", number), pair))
+        for location, names in ends:
+            unknown = [name for name in dict.fromkeys(names) if name not in self.nodes]
             for name in unknown:
                 yield location, self._unknown(name)
-            if not unknown and a != b and self._figures(a, b) is None:
-                kind = f"{self.nodes[a].type}-to-{self.nodes[b].type}"
-                yield location, f"link {a} - {b}: link_types has no figures for {kind}"
+            if not unknown and len(names) == 2:
+                yield from ((location, message) for message in self._pair_faults(*names))
+
+    def _pair_faults(self, a: str, b: str) -> Iterator[str]:
+        if a == b:
+            yield f"links {a!r} with itself"
+        elif self._figures(a, b) is None:
+            kind = f"{self.nodes[a].type}-to-{self.nodes[b].type}"
+            yield f"link {a} - {b}: link_types has no figures for {kind}"
 
     def _unknown(self, name: str, also: str = "") -> str:
         return f"found {name!r}, expected a node{also}: {', '.join(self.nodes)}"

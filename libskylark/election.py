@@ -116,10 +116,11 @@ class ElectionTable:
 
         Skylark: the cheapest path to `destination` (the chain's unless given), walked backwards. Where no
         host lies on it, the path to the nearest host. Random: every reachable node. Stateless: the destination.
+        A destination that is cut off in this epoch is no candidate. Raises UnknownNode where there is none such.
         """
-        destination = destination or self.view.destination
+        destination = self.view.topology.node(destination or self.view.destination).name
         if policy == "stateless":
-            return [self.candidate(destination)]
+            return self._reachable([destination])
         if policy == "random":
             return self._reachable(self.view.topology.nodes)
         ladder = self._ladder(destination, hosts)
@@ -140,5 +141,5 @@ class ElectionTable:
         return [self.candidate(node) for node in nodes if node in self._routes]
 
     def _ladder(self, destination: str, hosts: Collection[str] | None) -> list[Candidate]:
-        nodes = reversed(self._routes.path(destination).nodes)
+        nodes = reversed(self._routes.path(destination).nodes) if destination in self._routes else ()
         return [self.candidate(node) for node in nodes if hosts is None or node in hosts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ TRACE: Final = "traceparent"
 TICK_TYPE: Final = "dev.knative.sources.ping"
 
 _STRUCTURED: Final = "application/cloudevents+json"
+_REQUIRED: Final = ("specversion", "id")  # the SDK makes these up where they are missing; it refuses the others
+# What the CloudEvents type system forbids in strings; in a header it would end the header.
+_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_EPOCH_DIGITS: Final = 15
 _NAMESPACE: Final = uuid.UUID("6ce7ae5e-45f4-5d10-9d3a-6b1d0e5f1a11")  # of ids that are derived from others
 
 
@@ -107,13 +112,13 @@ class Event:
     @property
     def epoch(self) -> int | None:
         text = self.attributes.get(EPOCH, "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and len(text) <= _EPOCH_DIGITS else None
 
     def json(self) -> Any:
         """The data as JSON; raises BadInput where it is something else."""
         try:
             return json.loads(self.data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             found = f"{len(self.data)} bytes of {self.content_type or 'unnamed type'}"
             raise BadInput(f"event {self.id}: data is no JSON ({error}): found {found}") from None
 
@@ -129,14 +134,14 @@ def derived_id(*parts: str) -> str:
 
 
 def encode_data(data: Any) -> tuple[bytes, str | None]:
-    """(body, content type) of what a handler returned; raises TypeError for what is no JSON."""
+    """(body, content type) of what a handler returned; raises TypeError or ValueError for what is no JSON."""
     if data is None:
         return b"", None
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data), "application/octet-stream"
     if isinstance(data, str):
         return data.encode(), "text/plain; charset=utf-8"
-    return json.dumps(data, separators=(",", ":")).encode(), "application/json"
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode(), "application/json"
 
 
 def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
@@ -150,9 +155,7 @@ def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
             raise InvalidEvent({"content-type": f"found {media_type!r}; only single JSON events are taken"})
         if any(name.startswith("ce-") for name in named):
             return _from_binary(HTTPMessage(named, body))
-    except CloudEventValidationError as error:
-        raise InvalidEvent(_faults(error)) from None
-    except (ValueError, TypeError, AttributeError, BaseCloudEventException) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, BaseCloudEventException) as error:
         if isinstance(error, InvalidEvent):
             raise
         raise InvalidEvent({"message": f"cannot be read: {error}"}) from None
@@ -162,17 +165,25 @@ def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
 
 
 def to_http(event: Event, structured: bool = False) -> tuple[dict[str, str], bytes]:
-    """(headers, body) of the event in binary mode, or in structured JSON mode."""
+    """(headers, body) of the event in binary mode, or in structured JSON mode; raises InvalidEvent."""
+    if faults := _text_faults(event.attributes):
+        raise InvalidEvent(faults)
     attributes: dict[str, Any] = dict(event.attributes)
-    if event.time is not None:
-        attributes["time"] = event.time
+    try:
+        if event.time is not None:
+            attributes["time"] = event.time
+    except ValueError as error:
+        raise InvalidEvent({"time": str(error)}) from None
     had_time = "time" in attributes
     if not structured:
         message = to_binary(_sdk_event(attributes, event.data, had_time), _FORMAT)
         return message.headers, message.body
     data: Any = event.data or None
     if data is not None and is_json(event.content_type):
-        data = json.loads(data)
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError):
+            data = event.data  # what only claims to be JSON goes as the bytes that it is
     message = to_structured(_sdk_event(attributes, data, had_time), _FORMAT)
     return message.headers, message.body
 
@@ -184,14 +195,29 @@ def is_json(content_type: str | None) -> bool:
 
 
 def _sdk_event(attributes: dict[str, Any], data: Any, had_time: bool) -> CloudEvent:
-    event = CloudEvent(attributes, data)
+    try:
+        event = CloudEvent(attributes, data)
+    except CloudEventValidationError as error:
+        raise InvalidEvent(_faults(error)) from None
     if not had_time:  # the SDK adds one; an event without time stays one
         event.get_attributes().pop("time", None)
     return event
 
 
+def _received(attributes: dict[str, Any], data: Any) -> CloudEvent:
+    """The SDK's event of a message; raises InvalidEvent with all its faults."""
+    faults = {name: "is required" for name in _REQUIRED if name not in attributes}
+    try:
+        event = CloudEvent(attributes, data)
+    except CloudEventValidationError as error:
+        faults = {**_faults(error), **faults}
+    if faults:
+        raise InvalidEvent(faults)
+    return event
+
+
 def _from_binary(message: HTTPMessage) -> Event:
-    parsed = from_binary(message, _FORMAT, CloudEvent)
+    parsed = from_binary(message, _FORMAT, _received)
     return Event(_texts(parsed.get_attributes(), given="ce-time" in message.headers), message.body)
 
 
@@ -204,7 +230,7 @@ def _from_structured(message: HTTPMessage) -> Event:
         del document[name]
     if "data_base64" in document:
         _check_base64(document)
-    parsed = from_structured(HTTPMessage(message.headers, json.dumps(document).encode()), _FORMAT, CloudEvent)
+    parsed = from_structured(HTTPMessage(message.headers, json.dumps(document).encode()), _FORMAT, _received)
     attributes = _texts(parsed.get_attributes(), given="time" in document)
     data: Any = parsed.get_data()
     if isinstance(data, bytes):
@@ -232,6 +258,7 @@ def _check_base64(document: dict[str, Any]) -> None:
 def _texts(attributes: Mapping[str, Any], given: bool) -> dict[str, str]:
     """The SDK's attributes as the strings that the CloudEvents type system gives them."""
     texts: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for name, value in attributes.items():
         if name == "time":
             if given:
@@ -241,8 +268,22 @@ def _texts(attributes: Mapping[str, Any], given: bool) -> dict[str, str]:
         elif isinstance(value, str | int):
             texts[name] = str(value)
         else:
-            raise InvalidEvent({name: f"found a JSON {type(value).__name__}, expected a string, integer or boolean"})
+            faults[name] = f"found a JSON {type(value).__name__}, expected a string, integer or boolean"
+    if faults := {**_text_faults(texts), **faults}:
+        raise InvalidEvent(faults)
     return texts
+
+
+def _text_faults(texts: Mapping[str, str]) -> dict[str, str]:
+    faults: dict[str, str] = {}
+    for name, text in texts.items():
+        if not name.isalnum():  # the SDK lets a last newline pass
+            faults[name] = "attribute names are lower-case letters and digits"
+        elif not str(text).isprintable() and (found := _FORBIDDEN.search(str(text))):
+            faults[name] = f"found the character U+{ord(found[0]):04X}, which no attribute may have"
+    if not str(texts.get("datacontenttype", "")).isascii():  # it goes into a header as it is
+        faults["datacontenttype"] = f"found {texts['datacontenttype']!r}, expected ASCII"
+    return faults
 
 
 def _faults(error: CloudEventValidationError) -> dict[str, str]:

@@ -11,7 +11,15 @@ from typing import Any, Final, Protocol
 
 from libskylark.clock import Clock, Ticks, rfc3339
 from libskylark.config import NodeSettings
-from libskylark.errors import ElectionError, FunctionError, MemoryConflict, StoreUnavailable, UnknownNode
+from libskylark.errors import (
+    CodecError,
+    ElectionError,
+    FunctionError,
+    InvalidEvent,
+    MemoryConflict,
+    StoreUnavailable,
+    UnknownNode,
+)
 from libskylark.event import (
     CAUSE,
     CHAIN,
@@ -26,6 +34,7 @@ from libskylark.event import (
     Event,
     derived_id,
     encode_data,
+    to_http,
 )
 from libskylark.fields import Fields, Frames
 from libskylark.key import StateKey
@@ -147,7 +156,11 @@ class Execution:
             run = _Run(name, event, state, memory_fields(self.ledger, name), opened.version)
             returned = self._call(handler, run)
             reads = state.reads()  # before the rest of the state is fetched, only to be carried on
-            outcome = self.ledger.commit(self._effects(run, returned, reads))
+            try:
+                effects = self._effects(run, returned, reads)
+            except CodecError as error:  # of what the handler wrote: no fault of the event
+                raise FunctionError(f"function {self.function!r} left a value that cannot be kept: {error}") from None
+            outcome = self.ledger.commit(effects)
             if isinstance(outcome, Committed):
                 return Result(_recorded(outcome.reply), outcome.duplicate, reads)
             log.info("memory %s changed under event %s: running it again", name, event.id)
@@ -235,7 +248,7 @@ class Execution:
         event_id = derived_id(event.source, event.id, self.function)
         try:
             body, content_type = encode_data(reply.data)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise FunctionError(f"function {self.function!r} returned what is no JSON: {error}") from None
         inherited = {} if reply.new_chain else event.attributes
         attributes = {
@@ -254,7 +267,12 @@ class Execution:
             EXPIRY: inherited.get(EXPIRY) or rfc3339(now_s + self.settings.state_ttl_s),
             TRACE: event.attributes.get(TRACE),
         }
-        return Event({name: value for name, value in attributes.items() if value}, body)
+        emitted = Event({name: value for name, value in attributes.items() if value}, body)
+        try:
+            to_http(emitted)  # what cannot be sent must not be recorded as this run's reply
+        except InvalidEvent as error:
+            raise FunctionError(f"function {self.function!r} returned what is no event: {error}") from None
+        return emitted
 
 
 def _record(event: Event) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from libskylark.errors import Fault
@@ -46,9 +47,10 @@ def inspect_function(folder: Path) -> FunctionSource:
         reason = error.msg if isinstance(error, SyntaxError) else "not UTF-8"
         return FunctionSource(name, folder, None, (), (Fault(str(path), line, "", f"not Python: {reason}"),))
     call = _function_call(tree)
-    faults = tuple(_faults(tree, call, name, str(path)))
+    imports = list(_imports(folder))
+    faults = (*_faults(tree, call, name, str(path)), *_import_faults(imports))
     emits = _text(_argument(call, 1, "emits")) if call else None
-    return FunctionSource(name, folder, emits, tuple(sorted(_imports(folder))), faults)
+    return FunctionSource(name, folder, emits, tuple(sorted({i.module for i in imports})), faults)
 
 
 def _faults(tree: ast.Module, call: ast.Call | None, name: str, path: str) -> Iterator[Fault]:
@@ -63,7 +65,7 @@ def _faults(tree: ast.Module, call: ast.Call | None, name: str, path: str) -> It
     if len(handlers) != 1:
         yield Fault(path, call.lineno, "app", f"found {len(handlers)} functions under @app.handler, expected one")
     for handler in handlers:
-        for parameter in handler.args.args:
+        for parameter in _parameters(handler.args):
             if parameter.arg not in PARAMETERS:
                 message = f"found parameter {parameter.arg!r}, expected one of {', '.join(PARAMETERS)}"
                 yield Fault(path, handler.lineno, handler.name, message)
@@ -89,6 +91,11 @@ def _assigned(statement: ast.stmt) -> set[str]:
     return names
 
 
+def _parameters(arguments: ast.arguments) -> Iterator[ast.arg]:
+    yield from (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    yield from (argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None)
+
+
 def _is_handler(node: ast.FunctionDef) -> bool:
     return any(isinstance(d, ast.Attribute) and d.attr == "handler" for d in node.decorator_list)
 
@@ -103,18 +110,32 @@ def _text(node: ast.expr | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def _imports(folder: Path) -> Iterator[str]:
-    """Modules that the function's files import from elsewhere."""
+@dataclass(frozen=True)
+class _Import:
+    module: str
+    file: Path
+    line: int
+
+
+def _imports(folder: Path) -> Iterator[_Import]:
+    """What the folder's files import at their top from elsewhere; files that are not Python are passed over."""
     own = {path.stem for path in folder.glob("*.py")}
     for path in sorted(folder.glob("*.py")):
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError):
             continue
-        for node in ast.walk(tree):
+        for node in tree.body:
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
-            yield from (name for name in names if name.split(".")[0] not in own)
+            yield from (_Import(name, path, node.lineno) for name in names if name.split(".")[0] not in own)
+
+
+def _import_faults(imports: Iterable[_Import]) -> Iterator[Fault]:
+    for imported in imports:
+        package = imported.module.split(".")[0]
+        if find_spec(package) is None:
+            yield Fault(str(imported.file), imported.line, "import", f"module {package} is not installed")

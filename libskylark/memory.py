@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import redis
-
 from libskylark.event import Event
 from libskylark.fields import Fields, Frames
-from libskylark.store import Store
+from libskylark.store import RedisClient, Store
 
 _VERSION = ""  # the field of a memory's hash that holds its version; no user's field has an empty name
 COUNTERS = "skylark:counters"
@@ -95,7 +93,7 @@ class RedisLedger:
         self._store = store
 
     def open(self, name: MemoryName, event: Event) -> Opened:
-        def read(client: redis.Redis) -> list[Any]:
+        def read(client: RedisClient) -> list[Any]:
             pipeline = client.pipeline(transaction=False)
             pipeline.hget(_memory_key(name), _VERSION)
             pipeline.hget(_replies_key(name), event_name(event))

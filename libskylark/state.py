@@ -7,15 +7,13 @@ import binascii
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import redis
-
 from libskylark.codec import pack, unpack
 from libskylark.errors import CodecError, StateMissing, StoreUnavailable, UnknownNode
 from libskylark.event import KEY, STATE, Event
 from libskylark.fields import Fields, Frames
 from libskylark.key import StateKey
 from libskylark.memory import read_hash
-from libskylark.store import Stores
+from libskylark.store import RedisClient, Stores
 
 INLINE: Final = "inline"
 LOCAL: Final = "local"
@@ -46,7 +44,7 @@ class RedisStates:
     def push(self, key: StateKey, frames: Frames, ttl_ms: int) -> None:
         """Writes a bundle whole, with its time to live; raises StoreUnavailable where the node does not take it."""
 
-        def write(client: redis.Redis) -> None:
+        def write(client: RedisClient) -> None:
             mapping: dict[Any, Any] = dict(frames)
             pipeline = client.pipeline(transaction=True)
             pipeline.delete(redis_key(key))

@@ -17,6 +17,7 @@ from libskylark.config import NodeSettings
 from libskylark.errors import StoreUnavailable
 
 Result = TypeVar("Result")
+RedisClient = redis.Redis
 
 _ATTEMPTS = 3
 _TRANSIENT = (redis.ConnectionError, redis.TimeoutError)
@@ -28,7 +29,7 @@ class Store:
     def __init__(self, host: str, port: int, password: str | None = None, timeout_s: float = 2.0) -> None:
         self.address = f"{host}:{port}"
         # Retries are ours to count (tenacity, below), so redis-py's own are off.
-        self.client: redis.Redis = redis.Redis(
+        self.client: RedisClient = redis.Redis(
             host=host,
             port=port,
             password=password,
@@ -38,7 +39,7 @@ class Store:
             retry=Retry(NoBackoff(), 0),
         )
 
-    def run(self, operation: Callable[[redis.Redis], Result]) -> Result:
+    def run(self, operation: Callable[[RedisClient], Result]) -> Result:
         """`operation` on the client, repeated where Redis failed in passing; it must be safe to repeat.
 
         Raises StoreUnavailable where Redis does not answer, or answers with an error.

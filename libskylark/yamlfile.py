@@ -32,12 +32,15 @@ class Document:
         line = self.first_line
         node: Any = self.content
         for part in location:
-            if isinstance(node, CommentedMap) and part in node:
-                line = node.lc.key(part)[0] + 1
-            elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-                line = node.lc.item(part)[0] + 1
+            if isinstance(node, CommentedSeq):
+                found = isinstance(part, int) and part < len(node)
             else:
+                found = isinstance(node, CommentedMap) and part in node
+            if not found:
                 break
+            # What an alias merges in has no line of its own here.
+            place = (node.lc.data or {}).get(part)
+            line = place[0] + 1 if place else line
             node = node[part]
         return line
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flask import jsonify, request
+from flask import Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from frames import FolderSource, FrameSource, NoFramesError, SceneSource
 from scene import BANDS
@@ -115,13 +115,29 @@ def requested_frame(event: Event, epoch: int) -> int:
 @app.get("/truth")
 def truth() -> ResponseReturnValue:
     """The fires that really burn in ?frame=N, known for the synthetic scene only."""
+    number = queried_frame()
+    fires = source.truth(number)
+    if fires is None:
+        abort(
+            404,
+            f"frames come from the folder {settings.images}; which fires really burn is known only of "
+            "the synthetic scene (unset SKYLARK_CAMERA_IMAGES)",
+        )
+    return jsonify(frame=number, synthetic=True, fires=fires)
+
+
+@app.get("/frame")
+def frame() -> ResponseReturnValue:
+    """The picture of ?frame=N as a file, to look at or to send by hand; no event is emitted."""
+    try:
+        captured = source.capture(queried_frame())
+    except BadInput as error:
+        abort(404, str(error))
+    return Response(captured.content, content_type="image/tiff")
+
+
+def queried_frame() -> int:
     text = request.args.get("frame", "")
     if not (text.isascii() and text.isdigit() and len(text) < 16):
-        return jsonify(error=f"frame must be a whole number from 0 on, such as /truth?frame=3; found {text!r}"), 400
-    fires = source.truth(int(text))
-    if fires is None:
-        return jsonify(
-            error=f"frames come from the folder {settings.images}; which fires really burn is known only of "
-            "the synthetic scene (unset SKYLARK_CAMERA_IMAGES)"
-        ), 404
-    return jsonify(frame=int(text), synthetic=True, fires=fires)
+        abort(400, f"query parameter frame must be a whole number from 0 on, such as ?frame=3; found {text!r}")
+    return int(text)

@@ -80,6 +80,8 @@ def _show(screen: Console, report: DemoReport, summary: dict[str, Any]) -> None:
                   f"{summary['memory_mib']:.0f} MiB, {summary['restarts']} processes restarted")  # fmt: skip
     screen.print()
     screen.print(table)
+    for reason in report.tally.refused.values():
+        screen.print(f"  [yellow]no frame[/yellow]: {reason}")
     for feature in report.alarm_features:
         where, what = feature["geometry"], feature["properties"]
         place = "{:.4f}, {:.4f}".format(*where["coordinates"]) if where else f"pixel {what['x']:.0f}, {what['y']:.0f}"

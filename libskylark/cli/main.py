@@ -40,9 +40,8 @@ for command in (up, demo, send, status, elect, render, check):
 def main() -> None:
     """The entry point: a fault of Skylark's own kind is one message, not a stack trace."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        code = cli(standalone_mode=False)  # what a command gave to context.exit
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(EXIT_FAILED)
     except click.ClickException as error:

@@ -36,8 +36,10 @@ def up(tick_s: float | None, data: Path | None, network: str, project: Path) -> 
         signal.signal(number, lambda *_: stopping.set())
 
     def on_event(event: ProcessEvent) -> None:
-        if event.kind in ("restarted", "gave-up") and not stopping.is_set():
-            screen.print(f"[yellow]{event.kind}[/yellow] {event.name} {event.reason}")
+        if event.kind == "restarted" and not stopping.is_set():
+            screen.print(f"[yellow]restarted[/yellow] {event.name}")
+        elif event.kind == "gave-up":
+            screen.print(f"[red]gave up[/red] {event.name}")
 
     started_s = time.monotonic()
     with Lab(found, tick_s, network, data=data, on_event=on_event) as lab:

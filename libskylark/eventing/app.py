@@ -6,6 +6,7 @@ One worker per node: it is the one writer of the stream in the node's Redis, and
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from contextlib import AsyncExitStack
@@ -183,5 +184,8 @@ def __getattr__(name: str) -> BrokerApp:
     except ConfigError as error:
         sys.stderr.write(f"The broker cannot start.\n{error}\n")
         raise SystemExit(_APP_LOAD_ERROR) from None
+    # What was loaded stays; without this, every full collection under load walks all of it again.
+    gc.collect()
+    gc.freeze()
     globals()["app"] = app
     return app

@@ -22,7 +22,8 @@ from libskylark.eventing.intake import Intake, passed_on
 from libskylark.eventing.lane import Lane
 from libskylark.eventing.resolve import Target
 from libskylark.eventing.retry import RetryPolicy
-from libskylark.eventing.stream import Letter, Settlement, Stream
+from libskylark.eventing.stream import Stream
+from libskylark.eventing.writes import Letter, Settlement
 
 _ERROR_DATA_BYTES: Final = 1024
 _LOOP_DETECTED: Final = 508

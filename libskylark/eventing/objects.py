@@ -46,6 +46,12 @@ def _is_attribute(name: str) -> str:
     return name
 
 
+def _is_given(text: str) -> str:
+    if not text:
+        raise ValueError("is required")
+    return text
+
+
 def _is_name(name: str) -> str:
     if len(name) > 253 or not _NAME.fullmatch(name):
         raise ValueError("expected a DNS-1123 name: lower-case letters, digits, '-' and '.'")
@@ -164,7 +170,7 @@ class Filter(Model):
 
 
 class TriggerSpec(Model):
-    broker: NonEmpty
+    broker: Annotated[str, AfterValidator(_is_given)]
     broker_ref: dict[str, str] | None = Field(None, alias="brokerRef")
     filter: Filter | None = None
     filters: list[Dialect] | None = None

@@ -6,9 +6,8 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,7 +19,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from libskylark.errors import SkylarkError, StoreUnavailable
 from libskylark.eventing import journal
-from libskylark.eventing.entry import Content, Entry, NewEntry, pack, partition_of, unpack
+from libskylark.eventing.entry import Content, Entry, NewEntry, partition_of, unpack
+from libskylark.eventing.writes import Settlement, Write, add_operations, settle_operations, takes_id
 
 EVENTS: Final = "broker:events"
 DONE: Final = "broker:done"
@@ -50,42 +50,6 @@ class _Connection(Connection):
 
 class StreamFull(SkylarkError):
     """As many events wait as the stream may hold."""
-
-
-@dataclass(slots=True)
-class Write:
-    """Operations that belong together (see commit.lua), and the entries they add, in order."""
-
-    operations: list[Any]
-    added: list[NewEntry]
-    stored: asyncio.Future[list[str]]
-    size_bytes: int
-    # A write that must not be lost is kept until it is stored; another one fails when Redis does.
-    lasting: bool
-    finished: Entry | None = None
-
-
-@dataclass(slots=True)
-class Letter:
-    """An event for the dead letters."""
-
-    content: Content
-    trigger: str
-    reason: str
-    status: int
-    attempts: int
-    time: str
-
-
-@dataclass(slots=True)
-class Settlement:
-    """The end of one delivery: its journal record, and what came of it; stored together."""
-
-    entry: Entry
-    trigger: str
-    record: str
-    reply: NewEntry | None = None
-    letters: list[Letter] = field(default_factory=list)
 
 
 class Stream:
@@ -161,26 +125,15 @@ class Stream:
             raise StoreUnavailable(self.address, self._why)
         if len(self.entries) + len(self._queue) >= self._limit:
             raise StreamFull(f"{self._limit} events are waiting")
-        write = self._put(_add_operations(new, tick), [new], lasting=False)
+        write = self._put(add_operations(new, tick), [new], lasting=False)
         ids = await write.stored
         return tick is None or bool(ids[0] or not new.triggers)
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[str]]:
         """Records the end of one delivery, with the reply or the dead letters it led to, however long it takes."""
         entry = settlement.entry
-        entry.remaining.discard(settlement.trigger)
-        operations: list[Any] = []
-        for letter in settlement.letters:
-            _operation(operations, "letter", *_letter_fields(letter))
+        operations = settle_operations(settlement)
         added = [settlement.reply] if settlement.reply else []
-        for new in added:
-            operations += _add_operations(new)
-        _operation(operations, "journal", settlement.record)
-        if entry.remaining:
-            _operation(operations, "partial", entry.id, settlement.trigger)
-            entry.done.append(settlement.trigger)
-        else:
-            _operation(operations, "done", entry.id, *entry.done)
         finished = None if entry.remaining else entry
         return self._put(operations, added, lasting=True, finished=finished).stored
 
@@ -263,7 +216,7 @@ class Stream:
         self._uncertain = []
         ids = iter(answer)
         for write in batch:
-            self._finish(write, [_text(next(ids)) if _takes_id(write, new) else "" for new in write.added])
+            self._finish(write, [_text(next(ids)) if takes_id(write, new) else "" for new in write.added])
 
     def _finish(self, write: Write, ids: list[str]) -> None:
         for new, entry_id in zip(write.added, ids, strict=True):
@@ -346,40 +299,6 @@ class Stream:
                 self._adopt(Entry(entry_id, partition_of(content.event), remaining, content, finished))
                 found += 1
         return found
-
-
-def _add_operations(new: NewEntry, tick: tuple[str, int] | None = None) -> list[Any]:
-    operations: list[Any] = []
-    fields = pack(new) if new.triggers else []
-    if tick is not None:
-        _operation(operations, "tick", *tick, new.record, *fields)
-    elif new.triggers:
-        _operation(operations, "event", new.record, *fields)
-    else:
-        _operation(operations, "journal", new.record)
-    return operations
-
-
-def _operation(operations: list[Any], name: str, *arguments: Any) -> None:
-    operations.append(name)
-    operations.append(len(arguments))
-    operations.extend(arguments)
-
-
-def _takes_id(write: Write, new: NewEntry) -> bool:
-    return bool(new.triggers) or write.operations[0] == "tick"
-
-
-def _letter_fields(letter: Letter) -> list[Any]:
-    fields: Mapping[str, Any] = {
-        "trigger": letter.trigger,
-        "reason": letter.reason,
-        "status": letter.status,
-        "attempts": letter.attempts,
-        "time": letter.time,
-    }
-    packed = pack(NewEntry(letter.content, (letter.trigger,), ""))
-    return [*packed[:4], *(part for pair in fields.items() for part in pair)]
 
 
 def _script(name: str) -> str:

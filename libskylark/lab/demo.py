@@ -57,6 +57,7 @@ class Tally:
     """What the journals of all nodes tell, as it comes in."""
 
     frames: dict[str, FrameRecord] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # tick -> why the camera captured no frame at it
     ticks: set[str] = field(default_factory=set)
     alarms: set[str] = field(default_factory=set)
 
@@ -67,6 +68,8 @@ class Tally:
             kinds.get(record.type, set()).add(record.event)
             if record.type == FRAME_TYPE:
                 self.frames.setdefault(record.chain, FrameRecord(Journey(record.chain)))
+        elif record.type == TICK_TYPE and record.outcome == "dead-lettered" and "-camera" in record.trigger:
+            self.refused[record.event] = record.reason or f"status {record.status}"
         if frame := self.frames.get(record.chain):
             frame.journey.add(step)
             if isinstance(record, Outcome) and _is_decision(record):
@@ -77,7 +80,9 @@ class Tally:
         return sum(frame.decided for frame in self.frames.values())
 
     def finished(self, frames: int) -> bool:
-        return len(self.frames) >= frames and all(frame.journey.ended for frame in self.frames.values())
+        return len(self.frames) + len(self.refused) >= frames and all(
+            frame.journey.ended for frame in self.frames.values()
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class DemoReport:
             detection |= {"hotspots": self.score.hotspots, "fires": self.score.fires}
         return {
             "frames_sent": sent,
+            "frames_refused": len(self.tally.refused),
             "frames_decided": decided,
             "frames_lost": sent - decided,
             "duplicate_decisions": self.decisions - decided,

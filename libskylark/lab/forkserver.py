@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from libskylark.lab.process import EventKind, ProcessEvent, ProcessSpec, log_tail
-from libskylark.lab.rehearsal import rehearse
 from libskylark.lab.service import BACKLOG, become
 
 FIRST_DELAY_S: Final = 0.1
@@ -108,7 +107,7 @@ class ForkServer:
             return
         self._serving = True
         if not self._closing:
-            rehearse()
+            _rehearse()
         gc.collect()
         gc.freeze()  # later collections, here and in all forks, leave the shared pages alone
         self._tell("serving", pid=os.getpid())
@@ -293,6 +292,14 @@ def _bind(spec: ProcessSpec) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _rehearse() -> None:
+    try:
+        rehearsal: Any = importlib.import_module("libskylark.lab.rehearsal")
+        rehearsal.rehearse()
+    except Exception as error:  # without it, processes are larger, and no worse
+        sys.stderr.write(f"fork server: the rehearsal failed: {type(error).__name__}: {error}\n")
 
 
 def _kill(child: _Child) -> None:

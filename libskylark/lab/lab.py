@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,12 @@ class Lab:
 
     `start_nodes` brings up everything but the clock, `start_clock` the clock and what waits for its ticks.
     With `data` the stores' files are kept in that folder for the next time, else they go with the lab.
+    Entering it raises LabError where a lab of this project runs already, or there is no Redis server.
     """
+
+    plan: Plan
+    supervisor: Supervisor
+    run_directory: Path
 
     def __init__(
         self,
@@ -48,34 +54,35 @@ class Lab:
         on_event: Callable[[ProcessEvent], None] | None = None,
     ) -> None:
         self._project = project
-        self._keeps_data = data is not None
-        self.run_directory = data.absolute() if data else Path(tempfile.mkdtemp(prefix="skylark-"))
-        for name in ("logs", "redis", "objects"):
-            (self.run_directory / name).mkdir(parents=True, exist_ok=True)
-        objects = (self.run_directory / "objects",)
-        options = LabOptions(
-            self.run_directory, find_redis_server(), tick_s, network, environment or {}, objects=objects
-        )
-        self.plan = Plan(project, options)
-        self.supervisor = Supervisor(self.run_directory, self.plan.preload, on_event)
+        self._tick_s = tick_s
+        self._network = network
+        self._environment = environment or {}
+        self._data = data
+        self._on_event = on_event
         self._record = LabRecord(project.root)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Lab:
-        self._record.claim()
-        try:
-            self.supervisor.__enter__()
-        except BaseException:
-            self._clean()
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(self._record)
+            self.run_directory = stack.enter_context(_run_directory(self._data))
+            options = LabOptions(
+                self.run_directory,
+                find_redis_server(),
+                self._tick_s,
+                self._network,
+                self._environment,
+                objects=(self.run_directory / "objects",),
+            )
+            self.plan = Plan(self._project, options)
+            self.supervisor = stack.enter_context(Supervisor(self.run_directory, self.plan.preload, self._on_event))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.supervisor.__exit__(kind, error, trace)
-        finally:
-            self._clean()
+        self._stack.__exit__(kind, error, trace)
 
     def add_objects(self, name: str, text: str) -> None:
         """A further file of Broker and Trigger objects; before `start_nodes`."""
@@ -103,10 +110,18 @@ class Lab:
         """A client of every node's Redis."""
         return node_stores(self.plan.constellation)
 
-    def _clean(self) -> None:
-        self._record.remove()
-        if not self._keeps_data:
-            shutil.rmtree(self.run_directory, ignore_errors=True)
+
+@contextmanager
+def _run_directory(data: Path | None) -> Iterator[Path]:
+    """The folder that a lab's processes write to; a temporary one, unless it is to be kept."""
+    directory = data.absolute() if data else Path(tempfile.mkdtemp(prefix="skylark-"))
+    try:
+        for name in ("logs", "redis", "objects"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        yield directory
+    finally:
+        if data is None:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def node_stores(constellation: Constellation) -> dict[str, Store]:
@@ -118,18 +133,24 @@ def node_stores(constellation: Constellation) -> dict[str, Store]:
 
 
 class LabRecord:
-    """A file that tells other commands where the lab of a project runs; gone when the lab is."""
+    """A file that tells other commands where the lab of a project runs; as a context manager, there while it does."""
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
         self.path = Path(tempfile.gettempdir()) / f"skylark-{os.getuid()}-{name}.json"
 
-    def claim(self) -> None:
+    def __enter__(self) -> LabRecord:
         """Raises LabError where a lab of this project runs already."""
         running = self.read()
         if running is not None:
             raise LabError(f"a lab of this project runs already (process {running['pid']}); stop it first")
         self._write({"pid": os.getpid(), "started_s": time.time(), "processes": []})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.path.unlink(missing_ok=True)
 
     def write(self, plan: Plan, processes: list[ProcessStatus]) -> None:
         self._write(
@@ -152,9 +173,6 @@ class LabRecord:
         except (OSError, ValueError):
             return None
         return content if psutil.pid_exists(content.get("pid", -1)) else None
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
 
     def _write(self, content: dict[str, Any]) -> None:
         draft = self.path.with_suffix(".draft")

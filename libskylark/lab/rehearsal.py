@@ -18,8 +18,12 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gthread import TConn
 
+from libskylark.config import NodeSettings, from_environment
+from libskylark.event import Event
+from libskylark.function import Function
 from libskylark.lab.process import ProcessSpec, WorkerClass
 from libskylark.lab.service import Service
+from libskylark.testing import invoke
 
 #: Python specialises code that has run eight times.
 _ROUNDS: Final = 10
@@ -38,6 +42,7 @@ def rehearse() -> None:
     """Boot a service of each kind a few times and let it answer requests, all within this process."""
     for _ in range(_ROUNDS):
         _rehearse_threads()
+        _rehearse_function()
     asyncio.run(_rehearse_asgi())
     os.environ.pop("SERVER_SOFTWARE", None)  # gunicorn's arbiter leaves it
 
@@ -72,6 +77,19 @@ def _flask_application() -> flask.Flask:
         return flask.request.get_json(), 200, {"ce-id": "1"}
 
     return application
+
+
+def _rehearse_function() -> None:
+    function = Function("rehearsal", "dev.skylark.rehearsed", settings=from_environment(NodeSettings, {}))
+    function.handler(_remember)
+    invoke(function, Event.new("dev.skylark.rehearsal", "/rehearsal", {"number": 1}))  # no store is asked
+    with function.test_client() as client:
+        client.get("/metrics")
+
+
+def _remember(event: Event, memory: MutableMapping[str, Any]) -> dict[str, Any]:
+    memory["seen"] = memory.get("seen", 0) + 1
+    return {"seen": memory["seen"]}
 
 
 async def _rehearse_asgi() -> None:

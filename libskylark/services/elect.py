@@ -129,11 +129,12 @@ def _add_queries(app: Function, elect: Elect) -> None:
     def storage_node() -> ResponseReturnValue:
         size_bytes, in_ms = query_int("size", 0), query_int("time", 0)
         policy = _policy(elect)
-        decision = elect.storage_node(size_bytes, in_ms, policy, request.args.get("destination"))
+        destination = _destination(elect)
+        decision = elect.storage_node(size_bytes, in_ms, policy, destination)
         if not wants_json():
             return Response(decision.candidate.host, content_type="text/plain")
         table = elect.table(in_ms)
-        ladder = table.candidates(policy, request.args.get("destination"))
+        ladder = table.candidates(policy, destination)
         return jsonify(
             node=decision.candidate.node,
             host=decision.candidate.host,
@@ -146,7 +147,7 @@ def _add_queries(app: Function, elect: Elect) -> None:
 
     @app.get("/successor")
     def successor() -> ResponseReturnValue:
-        found = elect.successors(_functions(elect), _policy(elect), request.args.get("destination"))
+        found = elect.successors(_functions(elect), _policy(elect), _destination(elect))
         decision, runs_on = found.choose(query_int("size", 0))
         table = elect.table()
         document = {**found.to_json(), "access": table.view.access, "predicted_ms": decision.predicted_ms}
@@ -211,6 +212,14 @@ def _functions(elect: Elect) -> dict[str, list[str]]:
         known = ", ".join(table.view.functions)
         raise SettingError("query parameter function", name, f"one of {known}")
     return {name: table.view.functions[name]["nodes"]}
+
+
+def _destination(elect: Elect) -> str | None:
+    name = request.args.get("destination")
+    nodes = elect.table().view.topology.nodes
+    if name is not None and name not in nodes:
+        raise SettingError("query parameter destination", name, f"one of {', '.join(nodes)}")
+    return name
 
 
 def _policy(elect: Elect) -> PolicyName:

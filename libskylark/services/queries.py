@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from libskylark.errors import ElectionError, SettingError, SkylarkError, TopologyError
 from libskylark.problem import CONTENT_TYPE, problem
+
+_MOST_DIGITS: Final = 15  # larger than any size or time, and what a float still tells apart
 
 
 def query_int(name: str, default: int) -> int:
@@ -14,8 +18,9 @@ def query_int(name: str, default: int) -> int:
     text = request.args.get(name)
     if text is None:
         return default
-    if not text.isdecimal():
-        raise SettingError(f"query parameter {name}", text, "a whole number of at least 0")
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        expected = f"a whole number of at least 0, with up to {_MOST_DIGITS} digits"
+        raise SettingError(f"query parameter {name}", text, expected)
     return int(text)
 
 

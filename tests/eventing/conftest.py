@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import queue
 import signal
@@ -71,6 +72,11 @@ class RedisServer:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         eventually(self._answers, "Redis answers")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -80,6 +86,10 @@ class RedisServer:
     def close(self) -> None:
         self.kill()
         self.client.close()
+
+    def last_dead_letter(self) -> dict[str, str]:
+        letters: Any = self.client.xrevrange("broker:dead-letters", count=1)
+        return dict(letters[0][1])
 
     def _answers(self) -> bool:
         try:
@@ -104,10 +114,10 @@ class Delivery:
 class Subscriber:
     """Answers every POST with what `answer` says, and keeps what it got in `received`."""
 
-    def __init__(self, answer: Callable[[Delivery], Reply] | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, answer: Callable[[Delivery], Reply] | None = None, host: str = "127.0.0.1") -> None:
         self.answer = answer or (lambda delivery: ACCEPT)
         self.received: queue.Queue[Delivery] = queue.Queue()
-        self._server = ThreadingHTTPServer((host, port), self._handler())
+        self._server = ThreadingHTTPServer((host, 0), self._handler())
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self.url = f"http://{host}:{self.port}/"
@@ -149,7 +159,9 @@ class Subscriber:
 class Broker:
     """A broker process: gunicorn with its one worker."""
 
-    def __init__(self, folder: Path, store: RedisServer, objects: str, host: str = "127.0.0.1", **environment: str) -> None:
+    def __init__(
+        self, folder: Path, store: RedisServer, objects: str, host: str = "127.0.0.1", **environment: str
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "objects.yaml"
         file.write_text(objects)
@@ -173,7 +185,10 @@ class Broker:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         if wait:
-            eventually(lambda: self.request("GET", "/ready")[0] == 200, "the broker is ready")
+            self.until_ready()
+
+    def until_ready(self) -> None:
+        eventually(lambda: self.request("GET", "/ready")[0] == 200, "the broker is ready")
 
     def request(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:
         """(status, headers, body); status 0 where nobody answers."""
@@ -193,8 +208,6 @@ class Broker:
 
     def worker(self) -> int:
         """The process id of the worker."""
-        import json
-
         return int(json.loads(self.request("GET", "/health")[2])["pid"])
 
     def kill_worker(self) -> None:
@@ -237,11 +250,18 @@ class Journal:
 
     def outcomes(self, event: str, count: int = 1) -> list[Outcome]:
         """The outcomes of an event, once there are so many."""
-        return list(self.until(lambda seen: (found := outcomes_of(seen, event)) if len(outcomes_of(seen, event)) >= count else []))
+
+        def enough(seen: list[Record]) -> list[Outcome]:
+            found = outcomes_of(seen, event)
+            return found if len(found) >= count else []
+
+        return list(self.until(enough))
 
     def accepted(self, event: str) -> Accepted:
-        found = self.until(lambda seen: [r for r in seen if isinstance(r, Accepted) and r.event == event])
-        return found[0]  # type: ignore[no-any-return]  # a list of Accepted
+        def matching(seen: list[Record]) -> list[Accepted]:
+            return [record for record in seen if isinstance(record, Accepted) and record.event == event]
+
+        return list(self.until(matching))[0]
 
 
 def outcomes_of(records: list[Record], event: str) -> list[Outcome]:

@@ -90,7 +90,7 @@ def test_truth_is_answered_for_the_scene(camera: ModuleType) -> None:
 def test_truth_without_a_frame_is_refused(camera: ModuleType, query: str) -> None:
     answer = camera.app.test_client().get(f"/truth{query}")
     assert answer.status_code == 400
-    assert "whole number" in answer.json["error"]
+    assert "whole number" in answer.json["detail"]
 
 
 def test_a_folder_of_pictures_has_no_truth(load_function: LoadFunction, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_folder_of_pictures_has_no_truth(load_function: LoadFunction, tmp_path
     assert (answer.event.json()["synthetic"], answer.event.json()["picture"]) == (False, "a.png")
     truth = camera.app.test_client().get("/truth?frame=3")
     assert truth.status_code == 404
-    assert str(tmp_path) in truth.json["error"]
+    assert str(tmp_path) in truth.json["detail"]
 
 
 def test_a_broken_picture_in_the_folder_is_named(load_function: LoadFunction, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from redis import Redis
 
 import libskylark
 from libskylark.errors import LabError
@@ -77,9 +78,12 @@ def test_a_killed_master_is_replaced_and_its_worker_goes_with_it(supervisor: Sup
 def test_a_killed_redis_comes_back_with_its_data(supervisor: Supervisor, redis: ProcessSpec) -> None:
     supervisor.start([redis])
     supervisor.wait_ready([redis], READY_TIMEOUT_S)
-    os.kill(supervisor.processes()[0].pid, signal.SIGKILL)
-    wait_for(supervisor, "restarted", redis.name)
-    supervisor.wait_ready([redis], READY_TIMEOUT_S)
+    with Redis(redis.host, redis.port, password=redis.environment["SKYLARK_REDIS_PASSWORD"]) as client:
+        client.set("state", "kept")
+        os.kill(supervisor.processes()[0].pid, signal.SIGKILL)
+        wait_for(supervisor, "restarted", redis.name)
+        supervisor.wait_ready([redis], READY_TIMEOUT_S)
+        assert client.get("state") == b"kept"
     assert supervisor.processes()[0].restarts == 1
 
 

@@ -1,0 +1,31 @@
+# Two commands for a newcomer: `make demo` shows what Skylark does, `make test` proves it.
+# Both prepare .venv, the project's own Python environment; nothing is installed outside this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test install format clean
+
+demo: install
+	$(BIN)/skylark demo
+
+test: install
+	$(BIN)/tox run
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Skylark needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "Python's venv is missing; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[firewatch]' tox
+	@touch $@
+
+format: install
+	$(BIN)/tox exec -e lint -- ruff format .
+
+clean:
+	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,7 @@
+"""`python -m libskylark.cli` is the `skylark` command."""
+
+from __future__ import annotations
+
+from libskylark.cli.main import main
+
+main()

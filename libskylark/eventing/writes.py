@@ -1,0 +1,93 @@
+"""What is written to the stream: operations of commit.lua that belong together."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from libskylark.eventing.entry import Content, Entry, NewEntry, pack
+
+
+@dataclass(slots=True)
+class Write:
+    """Operations that belong together (see commit.lua), and the entries they add, in order."""
+
+    operations: list[Any]
+    added: list[NewEntry]
+    stored: asyncio.Future[list[str]]
+    size_bytes: int
+    # A write that must not be lost is kept until it is stored; another one fails when Redis does.
+    lasting: bool
+    finished: Entry | None = None
+
+
+@dataclass(slots=True)
+class Letter:
+    """An event for the dead letters."""
+
+    content: Content
+    trigger: str
+    reason: str
+    status: int
+    attempts: int
+    time: str
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The end of one delivery: its journal record, and what came of it; stored together."""
+
+    entry: Entry
+    trigger: str
+    record: str
+    reply: NewEntry | None = None
+    letters: list[Letter] = field(default_factory=list)
+
+
+def add_operations(new: NewEntry, tick: tuple[str, int] | None = None) -> list[Any]:
+    """Adds an entry, or only its journal record where nobody wants it; a tick is added once."""
+    operations: list[Any] = []
+    fields = pack(new) if new.triggers else []
+    if tick is not None:
+        _operation(operations, "tick", *tick, new.record, *fields)
+    elif new.triggers:
+        _operation(operations, "event", new.record, *fields)
+    else:
+        _operation(operations, "journal", new.record)
+    return operations
+
+
+def settle_operations(settlement: Settlement) -> list[Any]:
+    """Records the end of a delivery with what it led to, and takes its trigger off the entry."""
+    entry = settlement.entry
+    entry.remaining.discard(settlement.trigger)
+    operations: list[Any] = []
+    for letter in settlement.letters:
+        _operation(operations, "letter", *_letter_fields(letter))
+    if settlement.reply is not None:
+        operations += add_operations(settlement.reply)
+    _operation(operations, "journal", settlement.record)
+    if entry.remaining:
+        _operation(operations, "partial", entry.id, settlement.trigger)
+        entry.done.append(settlement.trigger)
+    else:
+        _operation(operations, "done", entry.id, *entry.done)
+    return operations
+
+
+def _operation(operations: list[Any], name: str, *arguments: Any) -> None:
+    operations.append(name)
+    operations.append(len(arguments))
+    operations.extend(arguments)
+
+
+def takes_id(write: Write, new: NewEntry) -> bool:
+    """Whether commit.lua answers with an id for this addition."""
+    return bool(new.triggers) or write.operations[0] == "tick"
+
+
+def _letter_fields(letter: Letter) -> list[Any]:
+    event = pack(NewEntry(letter.content, (letter.trigger,), ""))[:4]  # attributes and data
+    fields: list[Any] = ["trigger", letter.trigger, "reason", letter.reason, "status", letter.status]
+    return [*event, *fields, "attempts", letter.attempts, "time", letter.time]

@@ -1,0 +1,118 @@
+"""What end-to-end tests run: the `skylark` command as a process whose output can be awaited, and projects for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from libskylark.cli.running import RunningLab
+from libskylark.client import BROKER_PATH, Client
+from libskylark.lab.lab import node_stores
+
+REPOSITORY = Path(__file__).parents[2]
+READY_TIMEOUT_S = 90.0
+
+
+def some_network() -> str:
+    """Loopback addresses that no other test run uses, as far as chance can see to it."""
+    return f"127.{random.randint(64, 254)}"
+
+
+class Command:
+    """A `skylark` command in a process of its own, whose lines of output can be awaited."""
+
+    def __init__(self, *arguments: str, directory: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SKYLARK_CAMERA")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "libskylark.cli", *arguments],
+            cwd=directory,
+            env={**environment, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self.output = ""
+        self._changed = threading.Condition()
+        self._threads = [threading.Thread(target=self._read_errors), threading.Thread(target=self._read_output)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, found: Callable[[str], bool], count: int = 1, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until `count` lines of either stream satisfy `found`."""
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: sum(map(found, self.lines)) >= count or self.process.poll() is not None, timeout_s
+            )
+        assert done, f"not said within {timeout_s} s; it said:\n" + "\n".join(self.lines)
+        assert sum(map(found, self.lines)) >= count, "it ended, having said:\n" + "\n".join(self.lines)
+
+    def end(self, number: int = signal.SIGINT, timeout_s: float = 60.0) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> int:
+        try:
+            return self.process.wait(timeout_s)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            for thread, stream in zip(self._threads, (self.process.stderr, self.process.stdout), strict=True):
+                thread.join()
+                assert stream is not None
+                stream.close()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._heard(line)
+
+    def _read_output(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            self._heard(line)
+
+    def _heard(self, line: str) -> None:
+        with self._changed:
+            self.lines.append(line.rstrip())
+            self._changed.notify_all()
+
+
+class RunningProject:
+    """A project under `skylark up`."""
+
+    def __init__(self, project: Path, command: Command) -> None:
+        self.project = project
+        self.command = command
+        self.lab = RunningLab(project)
+
+    def broker(self, node: str | None = None) -> str:
+        return f"http://{self.lab.host(node)}:{self.lab.settings.broker_port}{BROKER_PATH}"
+
+    def client(self, node: str | None = None) -> Client:
+        return Client(self.broker(node), node_stores(self.lab.constellation))
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def copy_project(target: Path) -> Path:
+    for name in ("functions", "brokers", "triggers", "deployment"):
+        shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
