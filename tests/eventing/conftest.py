@@ -261,7 +261,9 @@ class Journal:
         def matching(seen: list[Record]) -> list[Accepted]:
             return [record for record in seen if isinstance(record, Accepted) and record.event == event]
 
-        return list(self.until(matching))[0]
+        (accepted,) = self.until(matching)
+        assert isinstance(accepted, Accepted)
+        return accepted
 
 
 def outcomes_of(records: list[Record], event: str) -> list[Outcome]:
