@@ -103,6 +103,8 @@ class NodeServices:
         """The node above the ground area in `epoch`; raises ElectionError while node-info does not answer."""
         if self._access is None or self._access[0] != epoch:
             answer = self._get(self._settings.node_info_port, "/access", {"epoch": epoch})
+            if "node" not in answer:
+                raise ElectionError("node-info's answer lacks 'node'")
             self._access = (epoch, str(answer["node"]))
         return self._access[1]
 
@@ -113,7 +115,10 @@ class NodeServices:
     def hosts(self) -> dict[str, str]:
         """The address of every node; raises ElectionError while node-info does not answer."""
         answer = self._get(self._settings.node_info_port, "/current-topology", {})
-        return {node["node_name"]: node["node_ip"] for node in answer["nodes"]}
+        try:
+            return {node["node_name"]: node["node_ip"] for node in answer["nodes"]}
+        except (KeyError, TypeError) as error:
+            raise ElectionError(f"node-info's topology lacks {error}") from None
 
     def host_of(self, node: str) -> str:
         """The address of a node; raises UnknownNode, or ElectionError while node-info does not answer."""

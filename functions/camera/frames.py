@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,11 +59,17 @@ class SceneSource:
     """Frames of the synthetic scene of a seed."""
 
     def __init__(self, seed: int, size_px: int = 256) -> None:
-        self._scene = Scene(seed, size_px)
+        self._seed = seed
+        self._size_px = size_px
+
+    @cached_property
+    def _scene(self) -> Scene:
+        """Drawn when the first frame is wanted: most satellites' cameras wait long for their turn."""
+        return Scene(self._seed, self._size_px)
 
     def capture(self, index: int) -> Captured:
         frame = self._scene.frame(_natural(index))
-        return Captured(encode(frame.dn, frame.crs, frame.transform), f"scene {self._scene.seed}", True)
+        return Captured(encode(frame.dn, frame.crs, frame.transform), f"scene {self._seed}", True)
 
     def truth(self, index: int) -> list[dict[str, object]] | None:
         return [fire.as_json() for fire in self._scene.frame(_natural(index)).fires]

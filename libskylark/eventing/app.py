@@ -80,6 +80,7 @@ class BrokerApp:
             self._node.redis_port,
             password.get_secret_value() if password else None,
             dispatcher.dispatch,
+            dispatcher.halt,
             self._node.store_timeout_s,
             self._broker.stream_max,
         )

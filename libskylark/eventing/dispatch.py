@@ -88,6 +88,11 @@ class Dispatcher:
             else:  # stored by an earlier process, whose files had a Trigger that is gone
                 self._abandon(trigger, entry)
 
+    def halt(self) -> None:
+        """Starts no more deliveries: another process has taken the stream over."""
+        for lane in self._lanes.values():
+            lane.halt()
+
     async def close(self, grace_s: float) -> None:
         """Starts no more deliveries; those under way may end within the grace. The rest stays stored."""
         await asyncio.gather(*(lane.close(grace_s) for lane in self._lanes.values()))
@@ -104,9 +109,9 @@ class Dispatcher:
         return self._settle(trigger, entry, content, end, 0.0)
 
     async def _deliver(self, subscription: Subscription, entry: Entry) -> Awaitable[Any]:
-        started = perf_counter()
-        content = await self._content(entry)
+        started, content = perf_counter(), None
         try:
+            content = await self._content(entry)
             end = await self._end_of(subscription, content)
         except Exception as error:  # a fault of ours: kept as a dead letter, so that it neither blocks nor repeats
             log.exception("delivery of entry %s to %s failed within the broker", entry.id, subscription.trigger)

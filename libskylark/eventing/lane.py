@@ -67,11 +67,15 @@ class Lane:
             self._asleep.discard(task)
             self._paused -= gives_way
 
-    async def close(self, grace_s: float) -> None:
-        """Starts nothing more, gives up pauses, and lets deliveries under way end within the grace."""
+    def halt(self) -> None:
+        """Starts nothing more, and gives up pauses."""
         self._closed = True
         for task in [*self._asleep]:
             task.cancel()
+
+    async def close(self, grace_s: float) -> None:
+        """Starts nothing more, gives up pauses, and lets deliveries under way end within the grace."""
+        self.halt()
         tasks = [*self._tasks]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_s)

@@ -56,6 +56,7 @@ class Stream:
     """Pending events of one node.
 
     `on_entry` is called for every entry that is stored, and for those found at the start, in their order.
+    `on_replaced` is called when another process has become the writer; this one takes no events any more.
     While Redis is away `is_open` is false, and what must last waits in memory.
     """
 
@@ -65,6 +66,7 @@ class Stream:
         port: int,
         password: str | None,
         on_entry: Callable[[Entry], None],
+        on_replaced: Callable[[], None],
         timeout_s: float = 2.0,
         limit: int = 100_000,
     ) -> None:
@@ -72,6 +74,7 @@ class Stream:
         self.is_open = False
         self.entries: dict[str, Entry] = {}
         self._on_entry = on_entry
+        self._on_replaced = on_replaced
         self._limit = limit
         pool = ConnectionPool(
             connection_class=_Connection,
@@ -191,6 +194,7 @@ class Stream:
                 self._close(error)
                 if isinstance(error, ResponseError) and "FENCED another" in str(error):
                     log.error("%s: another broker process has taken over; run one worker per node", self.address)
+                    self._on_replaced()
                     return
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _BACKOFF_S[1])

@@ -230,7 +230,7 @@ class ForkServer:
                 if (child := by_pid.get(waited[0])) is not None:
                     child.code = os.waitstatus_to_exitcode(waited[1])
                     _end_group(child.pid)  # whatever it started and left
-        # A worker outlives its killed master for a moment, with the port still open: not ended until it is.
+        # What a killed process started may outlive it for a moment: it has not ended until that has.
         for child in by_pid.values():
             if child.code is not None and not (_ADOPTS_ORPHANS and _end_group(child.pid)):
                 code, child.code = child.code, None

@@ -16,7 +16,7 @@ WorkerClass = Literal["gthread", "asgi"]
 #: Brokers first, so that nothing new is delivered; Redis last, since all others write to it while they end.
 STOP_ORDER: Final[tuple[tuple[Role, ...], ...]] = (("broker",), ("function", "elect", "node-info"), ("redis",))
 
-#: started: a first start; restarted: a start after an unasked exit; booted: a worker has imported its app;
+#: started: a first start; restarted: a start after an unasked exit; booted: it has imported its app;
 #: exited: an end that nobody asked for; stopped: one that was; gave-up: it will not be started again.
 #: The last two are about the fork server itself: serving (all is imported), and lost (it died).
 EventKind = Literal["started", "restarted", "booted", "exited", "stopped", "gave-up", "serving", "lost"]

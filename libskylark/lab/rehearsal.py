@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import flask
-from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gthread import TConn
 
@@ -49,9 +48,7 @@ def rehearse() -> None:
 
 def _worker(worker_class: WorkerClass) -> Any:
     spec = ProcessSpec("rehearsal", "", "function", "", 0, Path(), Path(), app="none", worker_class=worker_class)
-    service = Service(spec, 0, 0)
-    arbiter = Arbiter(service)
-    return arbiter.worker_class(1, os.getpid(), [], service, 30, service.cfg, arbiter.log)
+    return Service(spec, 0, 0).worker([])
 
 
 def _rehearse_threads() -> None:

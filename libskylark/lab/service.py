@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import ctypes
 import gc
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.asgi import lifespan  # noqa: F401  gunicorn would import it late, in each worker
 from gunicorn.config import Config
 from gunicorn.errors import AppImportError
+from gunicorn.sock import create_sockets
 from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gasgi import ASGIWorker
@@ -120,13 +122,36 @@ class _LabAsgiWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class Service(BaseApplication):  # type: ignore[misc]
-    """gunicorn with one worker, on a socket that is already bound."""
+    """One gunicorn worker on a socket that is already bound, without an arbiter.
+
+    What an arbiter does for its workers (to start, watch and stop them) the fork server does for all of them:
+    forty-nine processes fewer, of 7 MiB each.
+    """
 
     def __init__(self, spec: ProcessSpec, listener_fd: int, reports_fd: int) -> None:
         self._spec = spec
         self._listener_fd = listener_fd
         self._reports_fd = reports_fd
         super().__init__()
+
+    def run(self) -> None:
+        """Serve until a signal ends it; raises what importing the application raises."""
+        worker = self.worker(create_sockets(self.cfg, logging.getLogger("gunicorn.error")))
+        util._setproctitle(f"worker [{self._spec.name}]")
+        try:
+            worker.init_process()
+        except AppImportError as error:
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
+        finally:
+            worker.tmp.close()
+
+    def worker(self, sockets: list[Any]) -> Any:
+        """The worker, as an arbiter would make it."""
+        arbiter = Arbiter(self)  # for its reading of the configuration and its logger; it is not run
+        worker = arbiter.worker_class(1, os.getppid(), sockets, self, self.cfg.timeout, self.cfg, arbiter.log)
+        worker.pid = os.getpid()
+        return worker
 
     def load_default_config(self) -> None:
         self.cfg = _CONFIG
@@ -145,8 +170,6 @@ class Service(BaseApplication):  # type: ignore[misc]
             "proc_name": spec.name,
             "loglevel": "warning",
             "asgi_loop": "asyncio",
-            "pre_fork": _pre_fork,
-            "post_fork": _post_fork,
             "post_worker_init": self._post_worker_init,
         }
         if "control_socket_disable" in self.cfg.settings:  # since gunicorn 25
@@ -163,12 +186,3 @@ class Service(BaseApplication):  # type: ignore[misc]
     def _post_worker_init(self, worker: Worker) -> None:
         event = ProcessEvent("booted", self._spec.name, os.getpid(), time_s=time.time())
         os.write(self._reports_fd, event.to_line())
-
-
-def _pre_fork(arbiter: Arbiter, worker: Worker) -> None:
-    gc.freeze()
-
-
-def _post_fork(arbiter: Arbiter, worker: Worker) -> None:
-    # A worker that outlives its master would hold connections that nobody supervises.
-    die_with_parent(arbiter.pid, signal.SIGKILL)

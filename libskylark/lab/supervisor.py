@@ -31,6 +31,13 @@ PRELOAD: Final = (
     "flask", "redis", "hiredis", "requests", "aiohttp", "cloudevents", "pydantic", "orjson", "zstandard",
     "prometheus_client", "numpy", "numpy.random", "scipy.ndimage", "rasterio",
 )  # fmt: skip
+#: glibc reads these at a program's start, so all forks have them: sixty processes must give back what one frame
+#: took, while each for itself would rather keep it for the next.
+MALLOC_LIMITS: Final = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
 GRACE_S: Final = 6.0
 #: After the grace, what the kernel may need to end a process that was killed.
 KILL_TIMEOUT_S: Final = 3.0
@@ -40,11 +47,10 @@ _MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One process as it runs now (pid 0: it does not), with the memory of it and all its workers."""
+    """One process as it runs now (pid 0: it does not), with the memory of it and of what it started itself."""
 
     spec: ProcessSpec
     pid: int
-    worker_pids: tuple[int, ...]
     restarts: int
     rss_mib: float
     pss_mib: float
@@ -55,7 +61,6 @@ class _Known:
     spec: ProcessSpec
     process: psutil.Process | None = None
     started: bool = False
-    booted: bool = False
     restarts: int = 0
     failure: str = ""
     wanted: bool = True
@@ -182,7 +187,7 @@ class Supervisor:
         environment = {
             **os.environ,
             **THREAD_LIMITS,
-            "MALLOC_ARENA_MAX": "2",  # glibc reads it at a program's start, so all forks have it
+            **MALLOC_LIMITS,
             "PYTHONSAFEPATH": "1",
             "PYTHONPATH": os.pathsep.join([str(Path(libskylark.__file__).parent.parent), *_given_python_path()]),
         }
@@ -285,12 +290,9 @@ class Supervisor:
 def _apply(known: _Known, event: ProcessEvent) -> None:
     if event.kind in ("started", "restarted"):
         known.restarts += known.started
-        known.started, known.booted = True, False
+        known.started = True
         with contextlib.suppress(psutil.NoSuchProcess):
             known.process = psutil.Process(event.pid)
-    elif event.kind == "booted":
-        known.restarts += known.booted  # a second worker of the same master
-        known.booted = True
     elif event.kind == "gave-up":
         known.failure = event.reason
     elif event.kind == "stopped":
@@ -300,14 +302,12 @@ def _apply(known: _Known, event: ProcessEvent) -> None:
 
 
 def _status(known: _Known) -> ProcessStatus:
-    master = known.process
-    workers: list[psutil.Process] = []
-    if master is not None:
+    processes = [known.process] if known.process is not None else []
+    for process in tuple(processes):
         with contextlib.suppress(psutil.Error):
-            workers = master.children(recursive=True)
-    rss_mib, pss_mib = _memory_mib([master, *workers] if master else [])
-    pids = tuple(worker.pid for worker in workers)
-    return ProcessStatus(known.spec, master.pid if master else 0, pids, known.restarts, rss_mib, pss_mib)
+            processes += process.children(recursive=True)
+    pid = processes[0].pid if processes else 0
+    return ProcessStatus(known.spec, pid, known.restarts, *_memory_mib(processes))
 
 
 def _memory_mib(processes: Iterable[psutil.Process]) -> tuple[float, float]:

@@ -111,14 +111,22 @@ class Delivery:
         return from_http(self.headers.items(), self.body)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A broker that was killed, or gave up waiting, does not read its answer; anything else is a fault."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Subscriber:
     """Answers every POST with what `answer` says, and keeps what it got in `received`."""
 
     def __init__(self, answer: Callable[[Delivery], Reply] | None = None, host: str = "127.0.0.1") -> None:
         self.answer = answer or (lambda delivery: ACCEPT)
         self.received: queue.Queue[Delivery] = queue.Queue()
-        self._server = ThreadingHTTPServer((host, 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server((host, 0), self._handler())
         self.port = self._server.server_port
         self.url = f"http://{host}:{self.port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -32,17 +32,16 @@ specs = [ProcessSpec.from_json(content) for content in json.load(sys.stdin)]
 with Supervisor(Path(sys.argv[1]), preload=()) as supervisor:
     supervisor.start(specs)
     supervisor.wait_ready(specs, 20)
-    pids = [pid for status in supervisor.processes() for pid in (status.pid, *status.worker_pids)]
+    pids = [status.pid for status in supervisor.processes()]
     print(*pids, supervisor._server.pid, flush=True)
     signal.pause()
 """
 
 
-def _pids(spec: ProcessSpec) -> tuple[int, int]:
-    """Worker and master, as the service itself says."""
+def _pid(spec: ProcessSpec) -> int:
+    """As the service itself says."""
     with urllib.request.urlopen(f"{spec.url}/ready", timeout=10) as answer:
-        worker, master, *_ = answer.read().decode().split(" ")
-    return int(worker), int(master)
+        return int(answer.read().decode().split(" ")[0])
 
 
 @pytest.fixture
@@ -54,25 +53,20 @@ def service(supervisor: Supervisor, flask_service: SpecMaker) -> ProcessSpec:
     return spec
 
 
-def test_a_killed_worker_is_replaced(supervisor: Supervisor, service: ProcessSpec) -> None:
-    worker, master = _pids(service)
-    os.kill(worker, signal.SIGKILL)
-    wait_for(supervisor, "booted", service.name)
-    assert _pids(service)[0] != worker
-    assert _pids(service)[1] == master
-    assert supervisor.processes()[0].restarts == 1
-
-
-def test_a_killed_master_is_replaced_and_its_worker_goes_with_it(supervisor: Supervisor, service: ProcessSpec) -> None:
-    worker, master = _pids(service)
-    old = [psutil.Process(pid) for pid in (worker, master)]
-    os.kill(master, signal.SIGKILL)
-    assert psutil.wait_procs(old, timeout=5)[1] == []
+def test_a_killed_service_is_replaced_and_keeps_its_callers_waiting(
+    supervisor: Supervisor, service: ProcessSpec
+) -> None:
+    killed = _pid(service)
+    assert killed == supervisor.processes()[0].pid
+    process = psutil.Process(killed)
+    os.kill(killed, signal.SIGKILL)
+    assert psutil.wait_procs([process], timeout=5)[1] == []
     # No waiting here: the socket stayed open, so this request is answered by the replacement.
-    new_worker, new_master = _pids(service)
+    replacement = _pid(service)
     assert wait_for(supervisor, "exited", service.name).code == -signal.SIGKILL
-    assert wait_for(supervisor, "restarted", service.name).pid == new_master
-    assert {new_worker, new_master}.isdisjoint({worker, master})
+    assert wait_for(supervisor, "restarted", service.name).pid == replacement != killed
+    wait_for(supervisor, "booted", service.name)
+    assert supervisor.processes()[0].restarts == 1
 
 
 def test_a_killed_redis_comes_back_with_its_data(supervisor: Supervisor, redis: ProcessSpec) -> None:
@@ -92,13 +86,13 @@ def test_a_killed_fork_server_is_replaced_with_all_that_ran(
 ) -> None:
     supervisor.start([redis])
     supervisor.wait_ready([redis], READY_TIMEOUT_S)
-    before = {_pids(service), *[(p.pid, 0) for p in supervisor.processes()]}
+    before = {_pid(service), *[p.pid for p in supervisor.processes()]}
     lost = next(p for p in psutil.Process().children() if "fork server" in " ".join(p.cmdline()))
     lost.kill()
     assert wait_for(supervisor, "lost").code == -signal.SIGKILL
     wait_for(supervisor, "booted", service.name)
     supervisor.wait_ready([redis, service], READY_TIMEOUT_S)
-    assert {_pids(service), *[(p.pid, 0) for p in supervisor.processes()]}.isdisjoint(before)
+    assert {_pid(service), *[p.pid for p in supervisor.processes()]}.isdisjoint(before)
     assert [status.restarts for status in supervisor.processes()] == [1, 1]
 
 

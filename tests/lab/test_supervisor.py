@@ -35,12 +35,10 @@ def test_all_kinds_start_become_ready_and_leave_nothing(
         supervisor.wait_ready(specs, READY_TIMEOUT_S, lambda spec: ready.append(spec.name))
         assert sorted(ready) == sorted(spec.name for spec in specs)
         statuses = supervisor.processes()
-        assert [len(status.worker_pids) for status in statuses] == [0, 1, 1]
         assert all(0 < status.pss_mib <= status.rss_mib for status in statuses)
         assert sum(status.pss_mib for status in statuses) < supervisor.memory_mib()
-        pids = [pid for status in statuses for pid in (status.pid, *status.worker_pids)]
-        _, worker_pid = pids[-2:]
-        assert psutil.Process(worker_pid).cmdline()[0].rstrip() == f"gunicorn: worker [{function.name}]"
+        pids = [status.pid for status in statuses]
+        assert psutil.Process(pids[-1]).cmdline()[0].rstrip() == f"gunicorn: worker [{function.name}]"
         assert stat.S_IMODE(function.log.stat().st_mode) == 0o600
     assert not any(psutil.pid_exists(pid) for pid in pids)
     names = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
@@ -63,8 +61,8 @@ def test_processes_are_out_of_reach_of_the_terminal(supervisor: Supervisor, flas
     spec = flask_service()
     supervisor.start([spec])
     supervisor.wait_ready([spec], READY_TIMEOUT_S)
-    master, (worker,) = supervisor.processes()[0].pid, supervisor.processes()[0].worker_pids
-    assert os.getsid(master) == os.getpgid(worker) == master != os.getsid(0)
+    pid = supervisor.processes()[0].pid
+    assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
 
 
 def test_roles_stop_in_order(
