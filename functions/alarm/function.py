@@ -14,9 +14,7 @@ app = Function("alarm", emits="dev.skylark.alarm.raised")
 
 
 @app.handler
-def alarm(
-    event: Event, state: MutableMapping[str, Any], memory: MutableMapping[str, Any]
-) -> dict[str, Any] | None:
+def alarm(event: Event, state: MutableMapping[str, Any], memory: MutableMapping[str, Any]) -> dict[str, Any] | None:
     """Fold a frame's hotspots into the area's incidents; emits the alarms that it confirms, if any."""
     data = event.json()
     # detect forwards the list as state; an event from elsewhere may have it in its data. It ends here.

@@ -41,7 +41,8 @@ def send() -> ResponseReturnValue:
         return refuse(503, str(error))
     except SendError as error:
         return refuse(502, str(error))
-    return jsonify(**answer, steps=len(journey.steps), dead_lettered=[outcome.event for outcome in journey.dead_lettered])
+    dead_lettered = [outcome.event for outcome in journey.dead_lettered]
+    return jsonify(**answer, steps=len(journey.steps), dead_lettered=dead_lettered)
 
 
 @app.get("/health")

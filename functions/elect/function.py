@@ -1,4 +1,4 @@
-"""The node's elect service: `gunicorn --chdir functions/elect function:app`. What it does is in libskylark.services."""
+"""The node's elect service: `gunicorn --chdir functions/elect function:app`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node's node-info service: `gunicorn --chdir functions/node_info function:app`. What it does is in libskylark.services."""
+"""The node's node-info service: `gunicorn --chdir functions/node_info function:app`."""
 
 from __future__ import annotations
 
