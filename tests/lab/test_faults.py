@@ -140,7 +140,7 @@ def test_an_app_that_cannot_be_imported_is_given_up_with_its_log(
     message = str(caught.value)
     assert f"n1-broken ({broken.url}): ended with code" in message
     assert expected in message
-    assert wait_for(supervisor, "gave-up", "n1-broken").code in {3, 4}
+    assert wait_for(supervisor, "gave-up", "n1-broken").code in {1, 4}
 
 
 def test_an_error_of_skylark_is_told_without_a_stack(supervisor: Supervisor, flask_service: SpecMaker) -> None:
