@@ -25,7 +25,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 format: install
-	$(BIN)/tox exec -e lint -- ruff format .
+	$(BIN)/tox exec -- ruff format .
 
 clean:
 	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis
