@@ -56,7 +56,7 @@ def test_a_function_from_the_readme_counts_and_leaves_no_trace(count_project: Pa
         told = skylark(count_project, "status", "--json")
         assert all(process["alive"] for process in json.loads(told.stdout)["nodes"][0]["processes"])
         processes = descendants(command.process.pid)
-        assert len(processes) >= 9  # the fork server, Redis, and four services of two processes each
+        assert len(processes) >= 6  # the fork server, Redis, and four services
         assert directory.is_dir()
     finally:
         code = command.end(number)
