@@ -57,6 +57,11 @@ class NodeSettings(BaseModel):
     elect_timeout_s: Seconds = Field(0.5, alias="SKYLARK_ELECT_TIMEOUT")
     constellation: Path | None = Field(None, alias="SKYLARK_CONSTELLATION")
 
+    @property
+    def password(self) -> str | None:
+        """The password of every node's Redis, in clear: for a client, not for a log."""
+        return self.redis_password.get_secret_value() if self.redis_password else None
+
 
 def from_environment(model: type[Settings], environment: Mapping[str, str] | None = None) -> Settings:
     """`model` from the environment variables that its aliases name; unset and empty ones take the default.

@@ -85,8 +85,7 @@ class Stores:
     def _at(self, host: str) -> Store:
         with self._lock:
             if host not in self._by_host:
-                secret = self._settings.redis_password
-                password = secret.get_secret_value() if secret else None
+                password = self._settings.password
                 self._by_host[host] = Store(host, self._settings.redis_port, password, self._settings.store_timeout_s)
             return self._by_host[host]
 

@@ -53,9 +53,7 @@ def health() -> ResponseReturnValue:
 
 def journals() -> dict[str, Store]:
     """The Redis of every node, by node-info's word."""
-    secret = settings.redis_password
-    password = secret.get_secret_value() if secret else None
-    return {name: Store(host, settings.redis_port, password) for name, host in services.hosts().items()}
+    return {name: Store(host, settings.redis_port, settings.password) for name, host in services.hosts().items()}
 
 
 def refuse(status: int, detail: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,8 @@ def send(
 def steps_json(journey: Journey) -> list[dict[str, Any]]:
     """The steps of a journey as plain values, for --json."""
     return [
-        {"node": step.node, "kind": type(step.record).__name__.lower(), **_plain(step.record)} for step in journey.steps
+        {"node": step.node, "kind": type(step.record).__name__.lower(), **asdict(step.record)} for step in journey.steps
     ]
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def _tell(answer: dict[str, Any], as_json: bool, journey: Journey | None = None) -> None:

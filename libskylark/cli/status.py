@@ -14,7 +14,9 @@ from libskylark.cli.options import console, json_option, print_json, project_opt
 from libskylark.cli.running import RunningLab
 from libskylark.clock import Ticks
 from libskylark.errors import StoreUnavailable
+from libskylark.eventing.stream import DEAD_LETTERS, EVENTS
 from libskylark.lab.lab import node_stores
+from libskylark.memory import COUNTERS
 from libskylark.store import Store
 
 
@@ -73,9 +75,9 @@ def _node(lab: RunningLab, name: str, store: Store, above: bool) -> dict[str, An
 def _counts(store: Store) -> dict[str, Any]:
     def read(client: Any) -> list[Any]:
         pipeline = client.pipeline(transaction=False)
-        pipeline.xlen("broker:events")
-        pipeline.xlen("broker:dead-letters")
-        pipeline.hgetall("skylark:counters")
+        pipeline.xlen(EVENTS)
+        pipeline.xlen(DEAD_LETTERS)
+        pipeline.hgetall(COUNTERS)
         return list(pipeline.execute())
 
     waiting, dead_letters, counters = store.run(read)

@@ -74,11 +74,10 @@ class BrokerApp:
         courier = await stack.enter_async_context(Courier(self._broker.max_body_bytes))
         intake = Intake(self._objects, self._clock)
         dispatcher = Dispatcher(self._subscriptions, intake, courier, self._clock, self._broker.in_flight)
-        password = self._node.redis_password
         stream = Stream(
             self._node.host,
             self._node.redis_port,
-            password.get_secret_value() if password else None,
+            self._node.password,
             dispatcher.dispatch,
             dispatcher.halt,
             self._node.store_timeout_s,

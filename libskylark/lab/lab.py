@@ -127,9 +127,7 @@ def _run_directory(data: Path | None) -> Iterator[Path]:
 def node_stores(constellation: Constellation) -> dict[str, Store]:
     """A client of the Redis of every node of a running lab, from its own constellation file."""
     settings = from_environment(NodeSettings)
-    secret = settings.redis_password
-    password = secret.get_secret_value() if secret else None
-    return {name: Store(node.ip, settings.redis_port, password) for name, node in constellation.nodes.items()}
+    return {name: Store(node.ip, settings.redis_port, settings.password) for name, node in constellation.nodes.items()}
 
 
 class LabRecord:

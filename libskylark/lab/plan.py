@@ -108,9 +108,7 @@ class Plan:
     def _redis(self, node: str) -> ProcessSpec:
         host, port = self.constellation.nodes[node].ip, self._ports.redis_port
         directory = self.options.run_directory / "redis" / node
-        secret = self._ports.redis_password
-        password = secret.get_secret_value() if secret else None
-        argv = redis_command(self.options.redis_binary, host, port, directory, password)
+        argv = redis_command(self.options.redis_binary, host, port, directory, self._ports.password)
         name = f"{node}-redis"
         return ProcessSpec(name, node, "redis", host, port, directory, self._log(name), dict(os.environ), tuple(argv))
 
