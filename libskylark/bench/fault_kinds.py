@@ -17,7 +17,7 @@ from libskylark.bench.frames import FrameStream
 from libskylark.bench.ownership import HandoverWatch, OwnerWatch, Phase
 from libskylark.clock import Ticks
 from libskylark.errors import LabError, StoreUnavailable
-from libskylark.eventing.stream import EVENTS
+from libskylark.eventing.keys import EVENTS
 from libskylark.jobs import JOBS
 from libskylark.lab.lab import Lab
 from libskylark.lab.links import CutMode, Figures

@@ -1,6 +1,6 @@
-"""The broker process: `gunicorn --worker-class asgi --workers 1 libskylark.eventing.app:app`.
+"""The broker process: `gunicorn --worker-class asgi libskylark.eventing.app:app`.
 
-One worker per node: it is the one writer of the stream in the node's Redis, and the one dispatcher.
+One worker is enough for a node; of several, each is a dispatcher of the stream in the node's Redis.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ class BrokerApp:
             self._node.redis_port,
             self._node.password,
             dispatcher.dispatch,
-            dispatcher.halt,
+            dispatcher.begin_anew,
             self._node.store_timeout_s,
             self._broker.stream_max,
+            self._broker.lease_s,
         )
         dispatcher.attach(stream)
         stream.start()
@@ -114,7 +115,7 @@ class BrokerApp:
     async def _stop(self, dispatcher: Dispatcher, stream: Stream) -> None:
         await dispatcher.close(self._broker.grace_s)
         await stream.stop()
-        log.info("broker of %s stops; %d events stay in the stream", self._node.node, len(stream.entries))
+        log.info("broker of %s stops; %d events stay in the stream", self._node.node, stream.waiting)
 
 
 def create_app(

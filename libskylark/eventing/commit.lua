@@ -1,55 +1,108 @@
--- Stores one batch of the broker's writes; Redis runs it whole or not at all.
+-- Stores one batch of a dispatcher's writes; Redis runs it whole or not at all.
 --
--- KEYS 1 broker:events        stream  entries with deliveries outstanding
+-- KEYS 1 broker:events        stream  entries with deliveries outstanding; group "dispatchers" says whose they are
 --      2 broker:journal       stream  field record: one JSON object (see journal.py)
 --      3 broker:done          hash    "<entry id> <trigger>" of entries that other triggers still wait for
 --      4 broker:dead-letters  stream  events that nobody took
---      5 broker:writer        hash    owner, token, batch: who may write, and the last batch stored
+--      5 broker:dispatchers   hash    name -> "<session> <last batch stored>"
 --      6 broker:ticks         hash    PingSource -> planned time of its last tick, Unix ms
--- ARGV 1 the writer's token   2 number of the batch   3 cap of the journal   4 cap of the dead letters
---      5... operations, each: name, number of arguments, arguments
+--      7 broker:partitions    hash    partition -> "<entries outstanding> <dispatcher that has them>"
+--      8 broker:handed        hash    dispatcher -> ids of entries that others have stored for it, joined by commas
+--      9 broker:seen          zset    digests of events by when they are forgotten, Unix ms
+--     10 broker:generations   stream  fields generation, triggers: what journal records mean by one (see generations.py)
+-- ARGV 1 name   2 session   3 number of the batch   4 cap of the journal   5 cap of the dead letters
+--      6... operations, each: name, number of arguments, arguments
 --
--- Answers the ids of the entries added, in order ('' for a tick that was added before, or has no taker).
-if redis.call('HGET', KEYS[5], 'token') ~= ARGV[1] then
-  return redis.error_reply('FENCED this writer was replaced')
+-- Answers what was handed to this dispatcher since its last batch, then for each event its id: '' where a guard
+-- stopped it, and '>' before it where another dispatcher has it, since that one has the earlier events of its partition.
+local me = ARGV[1]
+local session = string.match(redis.call('HGET', KEYS[5], me) or '', '^(%d+) ')
+if session ~= ARGV[2] then
+  return redis.error_reply('FENCED another dispatcher has taken over from this one')
 end
-redis.call('HSET', KEYS[5], 'batch', ARGV[2])
+redis.call('HSET', KEYS[5], me, session .. ' ' .. ARGV[3])
+
+local handed = redis.call('HGET', KEYS[8], me) or ''
+if handed ~= '' then redis.call('HDEL', KEYS[8], me) end
+local answer = {handed}
+
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[9], '-inf', now_ms)
 
 local function journal(record)
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'record', record)
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'record', record)
 end
 
-local ids = {}
-local at = 5
+-- Who is to have the next entry of a partition: whoever has those before it.
+local function holder(partition)
+  if partition == '' then return me end
+  local count, owner = string.match(redis.call('HGET', KEYS[7], partition) or '', '^(%d+) (.+)$')
+  owner = owner or me
+  redis.call('HSET', KEYS[7], partition, string.format('%d %s', (count or 0) + 1, owner))
+  return owner
+end
+
+local function release(partition)
+  local count, owner = string.match(redis.call('HGET', KEYS[7], partition) or '', '^(%d+) (.+)$')
+  if not count then return end
+  if tonumber(count) > 1 then
+    redis.call('HSET', KEYS[7], partition, string.format('%d %s', count - 1, owner))
+  else
+    redis.call('HDEL', KEYS[7], partition)
+  end
+end
+
+local function hand(id, owner)
+  local before = redis.call('HGET', KEYS[8], owner)
+  redis.call('HSET', KEYS[8], owner, before and before .. ',' .. id or id)
+  redis.call('PUBLISH', KEYS[8] .. ':' .. owner, id)
+end
+
+local stopped = false -- the next operation, by the guard before it
+local at = 6
 while at <= #ARGV do
   local name, first, last = ARGV[at], at + 2, at + 1 + tonumber(ARGV[at + 1])
-  if name == 'event' then -- record, fields of the entry
-    ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', unpack(ARGV, first + 1, last))
+  if stopped then
+    stopped = false
+    if name == 'event' then answer[#answer + 1] = '' end
+  elseif name == 'event' then -- record, partition or '', fields of the entry
+    local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, first + 2, last))
+    local owner = holder(ARGV[first + 1])
+    redis.call('XCLAIM', KEYS[1], 'dispatchers', owner, 0, id, 'FORCE', 'JUSTID')
+    if owner ~= me then
+      hand(id, owner)
+      id = '>' .. id
+    end
+    answer[#answer + 1] = id
     journal(ARGV[first])
   elseif name == 'journal' then -- record
     journal(ARGV[first])
   elseif name == 'partial' then -- entry id, trigger
     redis.call('HSET', KEYS[3], ARGV[first] .. ' ' .. ARGV[first + 1], '1')
-  elseif name == 'done' then -- entry id, triggers that were stored as partial
+  elseif name == 'done' then -- entry id, its partition or '', triggers that were stored as partial
+    local held = redis.call('XACK', KEYS[1], 'dispatchers', ARGV[first]) == 1
     redis.call('XDEL', KEYS[1], ARGV[first])
-    for trigger = first + 1, last do
+    if held and ARGV[first + 1] ~= '' then release(ARGV[first + 1]) end
+    for trigger = first + 2, last do
       redis.call('HDEL', KEYS[3], ARGV[first] .. ' ' .. ARGV[trigger])
     end
   elseif name == 'letter' then -- fields of the dead letter
-    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[4], '*', unpack(ARGV, first, last))
-  elseif name == 'tick' then -- PingSource, planned time, record, fields of the entry if there are takers
-    local id = ''
-    if tonumber(redis.call('HGET', KEYS[6], ARGV[first]) or '-1') < tonumber(ARGV[first + 1]) then
-      redis.call('HSET', KEYS[6], ARGV[first], ARGV[first + 1])
-      if last > first + 2 then
-        id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, first + 3, last))
-      end
-      journal(ARGV[first + 2])
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[5], '*', unpack(ARGV, first, last))
+  elseif name == 'tick' then -- a guard: PingSource, planned time; each planned time passes once
+    stopped = tonumber(redis.call('HGET', KEYS[6], ARGV[first]) or '-1') >= tonumber(ARGV[first + 1])
+    if not stopped then redis.call('HSET', KEYS[6], ARGV[first], ARGV[first + 1]) end
+  elseif name == 'once' then -- a guard: digest, for how many ms it is known, record of a duplicate
+    stopped = redis.call('ZADD', KEYS[9], 'NX', now_ms + tonumber(ARGV[first + 1]), ARGV[first]) == 0
+    if stopped then journal(ARGV[first + 2]) end
+  elseif name == 'generation' then -- its name, its Triggers, how many are kept; the latest is not kept twice
+    local latest = redis.call('XREVRANGE', KEYS[10], '+', '-', 'COUNT', 1)[1]
+    if not latest or latest[2][2] ~= ARGV[first] then
+      redis.call('XADD', KEYS[10], 'MAXLEN', ARGV[first + 2], '*', 'generation', ARGV[first], 'triggers', ARGV[first + 1])
     end
-    ids[#ids + 1] = id
   else
     return redis.error_reply('ERR unknown operation ' .. name)
   end
   at = last + 1
 end
-return ids
+return answer

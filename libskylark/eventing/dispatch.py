@@ -90,10 +90,9 @@ class Dispatcher:
             else:  # stored by an earlier process, whose files had a Trigger that is gone
                 self._abandon(trigger, entry)
 
-    def halt(self) -> None:
-        """Starts no more deliveries: another process has taken the stream over."""
-        for lane in self._lanes.values():
-            lane.halt()
+    def begin_anew(self) -> None:
+        """Forgets all entries, and starts none of them any more: another dispatcher has them."""
+        self._lanes = {trigger: lane.replaced() for trigger, lane in self._lanes.items()}
 
     async def close(self, grace_s: float) -> None:
         """Starts no more deliveries; those under way may end within the grace. The rest stays stored."""

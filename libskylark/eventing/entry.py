@@ -39,12 +39,22 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """How an event that is taken once only is known again: by a digest, for so long; else `record` is kept of it."""
+
+    digest: bytes
+    window_ms: int
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewEntry:
     """An entry that is about to be stored; one that no trigger wants leaves a journal record only."""
 
     content: Content
     triggers: tuple[str, ...]
     record: str
+    once: Once | None = None
 
 
 @dataclass(slots=True)
@@ -106,7 +116,7 @@ def ttl_of(attributes: Mapping[str, str]) -> int:
     text = attributes.get(TTL)
     if text is None:
         return DEFAULT_TTL
-    if not text.lstrip("-").isdecimal() or len(text) > 10:
+    if not text.removeprefix("-").isdecimal() or len(text) > 10:
         raise InvalidEvent({TTL: f"found {text!r}, expected a whole number"})
     if int(text) <= 0:
         raise InvalidEvent({TTL: f"found {text}: the event has been through brokers too many times"})

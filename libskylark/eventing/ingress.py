@@ -140,7 +140,7 @@ class Ingress:
         if name == "health":
             report: dict[str, object] = {"status": "alive", "pid": os.getpid()}
         elif await self._stream.is_ready():
-            report = {"status": "ready", "waiting": len(self._stream.entries)}
+            report = {"status": "ready", "waiting": self._stream.waiting}
         else:
             raise _Refused(503, f"Redis at {self._stream.address} does not answer")
         return 200, [(b"content-type", b"application/json")], json.dumps(report).encode()

@@ -50,6 +50,8 @@ class Lane:
         """Called within `deliver`, before another attempt: sleeps, and lets another entry go meanwhile."""
         task = asyncio.current_task()
         assert task is not None, "deliver runs in a task of its lane"
+        if self._closed:
+            raise asyncio.CancelledError
         gives_way = self._paused < _PAUSED_LIMIT
         if gives_way:
             self._paused += 1
@@ -72,6 +74,13 @@ class Lane:
         self._closed = True
         for task in [*self._asleep]:
             task.cancel()
+
+    def replaced(self) -> Lane:
+        """Halts, for good; gives a lane in its place that has nothing to do yet."""
+        lane = Lane(self._limit, self._deliver)
+        lane._closed = self._closed
+        self.halt()
+        return lane
 
     async def close(self, grace_s: float) -> None:
         """Starts nothing more, gives up pauses, and lets deliveries under way end within the grace."""

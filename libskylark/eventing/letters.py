@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from libskylark.errors import CodecError
 from libskylark.event import Event
-from libskylark.eventing.stream import DEAD_LETTERS
+from libskylark.eventing.keys import DEAD_LETTERS
 from libskylark.store import RedisClient, Store
 
 _PAGE: Final = 32  # letters at once: each may hold a picture

@@ -24,6 +24,9 @@ class BrokerSettings(BaseModel):
     stream_max: Annotated[int, Field(ge=1)] = Field(default=100_000, validation_alias="SKYLARK_BROKER_STREAM_MAX")
     in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(default=16, validation_alias="SKYLARK_BROKER_IN_FLIGHT")
     grace_s: Seconds = Field(default=5.0, validation_alias="SKYLARK_BROKER_GRACE")
+    # How long another dispatcher of this stream may be silent before its events are taken over; each says something
+    # every second.
+    lease_s: Annotated[Seconds, Field(ge=3)] = Field(default=10.0, validation_alias="SKYLARK_BROKER_LEASE")
     # How long another node must not be reached before its events are addressed to a further one.
     readdress_after_s: Seconds = Field(default=5.0, validation_alias="SKYLARK_READDRESS_AFTER")
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from libskylark.eventing.entry import Content, Entry, NewEntry, pack
+from libskylark.eventing.entry import Content, Entry, NewEntry, pack, partition_of
 
 
 @dataclass(slots=True)
@@ -48,11 +48,12 @@ class Settlement:
 def add_operations(new: NewEntry, tick: tuple[str, int] | None = None) -> list[Any]:
     """Adds an entry, or only its journal record where nobody wants it; a tick is added once."""
     operations: list[Any] = []
-    fields = pack(new) if new.triggers else []
     if tick is not None:
-        _operation(operations, "tick", *tick, new.record, *fields)
-    elif new.triggers:
-        _operation(operations, "event", new.record, *fields)
+        _operation(operations, "tick", *tick)
+    if new.once is not None:
+        _operation(operations, "once", new.once.digest, new.once.window_ms, new.once.record)
+    if new.triggers:
+        _operation(operations, "event", new.record, partition_of(new.content.event) or "", *pack(new))
     else:
         _operation(operations, "journal", new.record)
     return operations
@@ -72,7 +73,7 @@ def settle_operations(settlement: Settlement) -> list[Any]:
         _operation(operations, "partial", entry.id, settlement.trigger)
         entry.done.append(settlement.trigger)
     else:
-        _operation(operations, "done", entry.id, *entry.done)
+        _operation(operations, "done", entry.id, entry.partition or "", *entry.done)
     return operations
 
 
@@ -80,11 +81,6 @@ def _operation(operations: list[Any], name: str, *arguments: Any) -> None:
     operations.append(name)
     operations.append(len(arguments))
     operations.extend(arguments)
-
-
-def takes_id(write: Write, new: NewEntry) -> bool:
-    """Whether commit.lua answers with an id for this addition."""
-    return bool(new.triggers) or write.operations[0] == "tick"
 
 
 def _letter_fields(letter: Letter) -> list[Any]:

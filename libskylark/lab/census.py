@@ -13,7 +13,7 @@ from libskylark.errors import CodecError, KeyFormatError
 from libskylark.event import KEY, Event, derived_id
 from libskylark.eventing import journal
 from libskylark.eventing.entry import unpack
-from libskylark.eventing.stream import DEAD_LETTERS, EVENTS
+from libskylark.eventing.keys import DEAD_LETTERS, EVENTS
 from libskylark.jobs import JOBS, Emit, decode
 from libskylark.key import StateKey
 from libskylark.memory import COUNTERS, event_name

@@ -28,7 +28,7 @@ from libskylark.lab.readiness import wait_until_ready
 
 #: What most processes of a node import; a module that is not installed is passed over.
 PRELOAD: Final = (
-    "flask", "redis", "hiredis", "requests", "aiohttp", "cloudevents", "pydantic", "orjson", "zstandard",
+    "flask", "redis", "hiredis", "requests", "cloudevents", "pydantic", "orjson", "zstandard",
     "prometheus_client", "numpy", "numpy.random", "scipy.ndimage", "rasterio",
 )  # fmt: skip
 #: glibc reads these at a program's start, so all forks have them: sixty processes must give back what one frame

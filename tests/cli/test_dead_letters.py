@@ -19,8 +19,8 @@ from libskylark.client import read_event
 from libskylark.errors import DocumentError, LabError
 from libskylark.event import Event
 from libskylark.eventing.entry import Content, Entry
+from libskylark.eventing.keys import DEAD_LETTERS
 from libskylark.eventing.loading import Objects, load_objects
-from libskylark.eventing.stream import DEAD_LETTERS
 from libskylark.eventing.writes import Letter, Settlement, settle_operations
 from libskylark.store import Store
 from tests.cli.conftest import RecordLab

@@ -167,7 +167,7 @@ class Subscriber:
 
 
 class Broker:
-    """A broker process: gunicorn with its one worker."""
+    """A broker process: gunicorn with one worker, unless told."""
 
     def __init__(
         self, folder: Path, store: RedisServer, objects: str, host: str = "127.0.0.1", **environment: str
@@ -177,6 +177,7 @@ class Broker:
         file.write_text(objects)
         self.host, self.port, self.store = host, int(environment.pop("port", "0")) or free_port(host), store
         self.log = folder / "broker.log"
+        self._workers = environment.pop("workers", "1")
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SKYLARK_")},
             "PYTHONPATH": str(ROOT),
@@ -190,7 +191,7 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait: bool = True) -> None:
-        command = [sys.executable, "-m", "gunicorn", "--worker-class", "asgi", "--workers", "1"]
+        command = [sys.executable, "-m", "gunicorn", "--worker-class", "asgi", "--workers", self._workers]
         command += ["--bind", f"{self.host}:{self.port}", "libskylark.eventing.app:app"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)

@@ -180,14 +180,3 @@ def test_a_full_stream_refuses_more(lab: Lab) -> None:
         assert broker.send(Event.new("t", "/x"))[0] == 202
     status, headers, _ = broker.send(Event.new("t", "/x"))
     assert (status, headers["retry-after"]) == (429, "1")
-
-
-def test_a_second_worker_on_one_redis_ends_the_first(lab: Lab) -> None:
-    store, subscriber = lab.redis(), lab.subscriber()
-    objects = trigger("t", subscriber.url)
-    first = lab.broker(store, objects)
-    second = lab.broker(store, objects)
-    assert second.send(Event.new("t", "/x"))[0] == 202
-    assert first.send(Event.new("t", "/x"))[0] == 503
-    assert second.send(Event.new("t", "/x"))[0] == 202
-    eventually(lambda: "run one worker per node" in first.log.read_text(), "the first one says why")

@@ -13,7 +13,7 @@ from libskylark.errors import StoreUnavailable
 from libskylark.event import CHAIN, Event, derived_id
 from libskylark.eventing import journal
 from libskylark.eventing.entry import Content, NewEntry, pack
-from libskylark.eventing.stream import DEAD_LETTERS, EVENTS
+from libskylark.eventing.keys import DEAD_LETTERS, EVENTS
 from libskylark.jobs import JOBS, Emit, Job, Push, Retire, encode
 from libskylark.key import StateKey
 from libskylark.lab.census import NodeCounts, count_node, count_orphans, sum_reads, wait_until_moved
