@@ -5,13 +5,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install format clean
+BASE ?= python:3.11-slim-bookworm
+IMAGE ?= dev.local/skylark:dev
+
+.PHONY: demo test image install format clean
 
 demo: install
 	$(BIN)/skylark demo
 
 test: install
 	$(BIN)/tox run
+
+# The image of every role, for this machine; the base image is pinned by the digest that BASE has now.
+image:
+	docker buildx build --file deployment/Containerfile --load --tag $(IMAGE) \
+		--build-arg PYTHON=$(BASE)@$$(docker buildx imagetools inspect $(BASE) --format '{{.Manifest.Digest}}') \
+		--build-arg REVISION=$$(git rev-parse HEAD) .
 
 install: $(VENV)/.installed
 

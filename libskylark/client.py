@@ -47,17 +47,18 @@ def read_event(path: Path, event_type: str | None = None, source: str = "/skylar
 class Client:
     """Sends to the broker at `url` (with namespace and name); `journals` are the stores of all nodes, to wait by."""
 
-    def __init__(self, url: str, journals: Mapping[str, Store] | None = None) -> None:
-        self._sender = Sender(url)
+    def __init__(self, url: str, journals: Mapping[str, Store] | None = None, token: str | None = None) -> None:
+        self._sender = Sender(url, token)
         self._journals = journals
 
     @property
     def url(self) -> str:
         return self._sender.url
 
-    def send(self, event: Event) -> None:
+    def send(self, event: Event, passed: Mapping[str, str] | None = None) -> None:
         """Returns once the broker has stored the event; repeats what failed in passing (the id stays the same).
 
+        `passed` are headers that the broker passes on to subscribers, such as `traceparent`.
         Raises SendError with the broker's own words where it refuses the event, or cannot be reached.
         """
         retrying = Retrying(
@@ -66,7 +67,7 @@ class Client:
             retry=retry_if_exception_type(BrokerUnavailable),
             reraise=True,
         )
-        retrying(self._sender.post, event)
+        retrying(self._sender.post, event, passed)
 
     def send_and_wait(self, event: Event, timeout_s: float) -> Journey:
         """Sends, and returns the journey once every event of the chain has its outcome.

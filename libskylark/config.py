@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from libskylark.errors import SettingError
 
@@ -29,8 +30,24 @@ def parse_duration_s(value: Any) -> float:
     return float(match["number"]) * _UNIT_S[match["unit"] or "s"]
 
 
+def _is_token(token: SecretStr | None) -> SecretStr | None:
+    if token is not None and not re.fullmatch(r"[!-~]{16,1024}", token.get_secret_value()):
+        raise ValueError("expected 16 to 1024 printable ASCII characters without spaces")
+    return token
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration_s), Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _is_http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http:// or https:// and a host")
+    return url
+
+
+Token = Annotated[SecretStr | None, AfterValidator(_is_token)]
 PolicyName = Literal["skylark", "random", "stateless"]
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -48,6 +65,10 @@ class NodeSettings(BaseModel):
     broker_port: Port = Field(default=BROKER_PORT, validation_alias="SKYLARK_BROKER_PORT")
     redis_port: Port = Field(default=REDIS_PORT, validation_alias="SKYLARK_REDIS_PORT")
     redis_password: SecretStr | None = Field(default=None, validation_alias="SKYLARK_REDIS_PASSWORD")
+    redis_fsync: Literal["everysec", "always"] = Field(default="everysec", validation_alias="SKYLARK_REDIS_FSYNC")
+    # Knative's SinkBinding tells a process in a cluster where events go; elsewhere it is the node's own broker.
+    sink: Annotated[str, AfterValidator(_is_http_url)] | None = Field(default=None, validation_alias="K_SINK")
+    broker_token: Token = Field(default=None, validation_alias="SKYLARK_BROKER_TOKEN")
     tick_s: Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0.5)] = Field(
         default=60.0, validation_alias="SKYLARK_TICK"
     )
@@ -67,6 +88,11 @@ class NodeSettings(BaseModel):
         """The password of every node's Redis, in clear: for a client, not for a log."""
         return self.redis_password.get_secret_value() if self.redis_password else None
 
+    @property
+    def token(self) -> str | None:
+        """What every node's broker demands of its senders, in clear: for a request, not for a log."""
+        return self.broker_token.get_secret_value() if self.broker_token else None
+
 
 def from_environment(model: type[Settings], environment: Mapping[str, str] | None = None) -> Settings:
     """`model` from the environment variables that its aliases name; unset and empty ones take the default.
@@ -81,5 +107,5 @@ def from_environment(model: type[Settings], environment: Mapping[str, str] | Non
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else model.__name__
-        value = "(hidden)" if "PASSWORD" in key else given.get(key)
+        value = "(hidden)" if "PASSWORD" in key or "TOKEN" in key else given.get(key)
         raise SettingError(key, value, first["msg"].removeprefix("Value error, ").removeprefix("expected ")) from None

@@ -20,6 +20,7 @@ SkylarkError
 ├── MemoryConflict                               memory that was written by someone else meanwhile
 ├── MemoryFenced                                 memory that is on its way to another node, or owned there
 ├── ElectionError                                no successor can be named now
+├── ClusterError                                 the Kubernetes API refuses, or does not answer
 ├── FunctionError                                a function.py that cannot be served
 ├── SendError                                    a broker that took no event
 │   └── BrokerUnavailable       (ConnectionError) it may take the event later
@@ -161,6 +162,10 @@ class MemoryFenced(SkylarkError):
 
 class ElectionError(SkylarkError):
     """No successor can be named now."""
+
+
+class ClusterError(SkylarkError):
+    """The Kubernetes API refuses, or does not answer."""
 
 
 class FunctionError(SkylarkError):

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from hashlib import sha1
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote_to_bytes
 
 from cloudevents.core.bindings.http import HTTPMessage, from_binary, from_structured, to_binary, to_structured
 from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
@@ -171,7 +171,7 @@ def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
         if media_type == "application/cloudevents+json":
             return _from_structured(HTTPMessage({"content-type": named["content-type"]}, body))
         if media_type.startswith("application/cloudevents"):
-            raise InvalidEvent({"content-type": f"found {media_type!r}; only single JSON events are taken"})
+            raise InvalidEvent({"content-type": f"found {media_type!r}, expected one event in {_STRUCTURED!r}"})
         if any(name.startswith("ce-") for name in named):
             return _from_binary(HTTPMessage(named, body))
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, BaseCloudEventException) as error:
@@ -221,7 +221,10 @@ def _read_plain(headers: Mapping[str, str]) -> dict[str, str] | None:
     if content_type is not None and "application/cloudevents" in content_type.lower():
         return None
     attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
-    if "datacontenttype" in attributes or "%" in "".join(attributes.values()):
+    if "datacontenttype" in attributes:
+        return None
+    values = "".join(attributes.values())
+    if "%" in values or '"' in values:  # these are written in an encoding
         return None
     if content_type is not None:
         attributes["datacontenttype"] = content_type
@@ -310,12 +313,29 @@ def _moment(time: Any) -> datetime:
 
 
 def _from_binary(message: HTTPMessage) -> Event:
+    headers, faults = dict(message.headers), dict[str, str]()
+    for header in [name for name in headers if name.startswith("ce-")]:
+        try:
+            headers[header] = _decoded(headers[header])
+        except UnicodeError:
+            faults[header[3:]] = f"found {headers[header]!r}, expected percent-encoded UTF-8"
+    if faults:
+        raise InvalidEvent(faults)
     # The SDK would not say that it is the time which it cannot read.
-    headers = dict(message.headers)
-    time = headers.pop("ce-time", None)
-    factory = partial(_received, None if time is None else unquote(time))
-    parsed = from_binary(HTTPMessage(headers, message.body), _FORMAT, factory)
+    factory = partial(_received, headers.pop("ce-time", None))
+    encoded = {name: quote(value, safe="") if name.startswith("ce-") else value for name, value in headers.items()}
+    parsed = from_binary(HTTPMessage(encoded, message.body), _FORMAT, factory)
     return Event(_texts(parsed.get_attributes()), message.body)
+
+
+def _decoded(value: str) -> str:
+    """The text of an attribute's header, quoted or not; raises UnicodeError for what stands for no text.
+
+    Bytes beyond ASCII should come in percent-encoding; those who send them as they are send UTF-8.
+    """
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = re.sub(r"\\(.)", r"\1", value[1:-1])
+    return unquote_to_bytes(value.encode("latin-1")).decode()
 
 
 def _from_structured(message: HTTPMessage) -> Event:
@@ -328,7 +348,8 @@ def _from_structured(message: HTTPMessage) -> Event:
     if "data_base64" in document:
         _check_base64(document)
     factory = partial(_received, document.pop("time", None))
-    parsed = from_structured(HTTPMessage(message.headers, json.dumps(document).encode()), _FORMAT, factory)
+    body = json.dumps(document, allow_nan=False).encode()  # Python would read NaN, which is no JSON
+    parsed = from_structured(HTTPMessage(message.headers, body), _FORMAT, factory)
     attributes = _texts(parsed.get_attributes())
     data: Any = parsed.get_data()
     if isinstance(data, bytes):

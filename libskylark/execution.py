@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -49,9 +49,11 @@ from libskylark.memory import (
     event_name,
     memory_fields,
 )
+from libskylark.metering import Meter
 from libskylark.nodeservices import Successors
 from libskylark.policy import Decision
 from libskylark.state import IncomingState, States, encode_inline, incoming_state, redis_key, stored_frames
+from libskylark.timing import Timing
 
 log = logging.getLogger("skylark.function")
 
@@ -60,6 +62,10 @@ PARAMETERS: Final = ("event", "state", "memory", "context")
 
 # A handler whose memory was written by another run meanwhile starts over, at most so often.
 _RUNS: Final = 5
+
+# Many servers and proxies take 8 KiB of headers, and what is on the way adds some of its own. State rides inside the
+# event only where its other attributes leave the room.
+_MOST_HEADER_BYTES: Final = 7168
 
 
 class Services(Protocol):
@@ -109,7 +115,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Result:
-    """The emitted event, if any; how it came about; where the state was read.
+    """The emitted event, if any; how it came about; where the state was read, and how long the stores took.
 
     `duplicate`: it is the recorded reply. `moved`: it is the incoming event, addressed to the node that owns the
     memory; the handler did not run, or nothing of its run was kept.
@@ -119,6 +125,7 @@ class Result:
     duplicate: bool = False
     moved: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
+    timings: Sequence[Timing] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,7 @@ class Execution:
         way to another node, StoreError where a store fails, ElectionError while nobody can say who owns the memory.
         """
         name = MemoryName(self.function, event.partition or self.function)
+        meter = Meter(self.settings.node, self.states, self.ledger)
         for _ in range(_RUNS):
             opened = self.ledger.open(name, event)
             if opened.reply is not None:
@@ -184,13 +192,14 @@ class Execution:
             owner = self._owner(name, opened.owner) if self.owners else None
             if owner is not None and not owner.serves(self.settings.node):
                 return self._follow(name, event, owner)
-            state = incoming_state(event, self.settings.node, self.states)
-            run = _Run(name, event, state, memory_fields(self.ledger, name), opened, owner)
+            state = incoming_state(event, self.settings.node, meter.states)
+            run = _Run(name, event, state, memory_fields(meter.ledger, name), opened, owner)
             returned = self._call(handler, run)
             reads = state.reads()  # before the rest of the state is fetched, only to be carried on
-            outcome = self.ledger.commit(self._kept(run, returned, reads))
+            meter.note_inline(event, state)
+            outcome = meter.ledger.commit(self._kept(run, returned, reads))
             if isinstance(outcome, Committed):
-                return Result(_recorded(outcome.reply), outcome.duplicate, reads=reads)
+                return Result(_recorded(outcome.reply), outcome.duplicate, reads=reads, timings=meter.timings)
             if isinstance(outcome, Conflict):
                 log.info("memory %s changed under event %s: running it again", name, event.id)
                 conflict = MemoryConflict(str(name), opened.version, outcome.found)
@@ -270,7 +279,9 @@ class Execution:
             return _Emission(emitted)
         inline = encode_inline(frames)
         if len(inline) <= self.settings.inline_limit_bytes:
-            return _Emission(emitted.with_attributes(**{STATE: inline}))
+            carrying = emitted.with_attributes(**{STATE: inline})
+            if _header_bytes(carrying) <= _MOST_HEADER_BYTES:
+                return _Emission(carrying)
         node = decision.candidate.node if decision else self.settings.node
         key = StateKey.of_chain(emitted.chain, node, emitted.id)
         emitted = emitted.with_attributes(**{KEY: str(key)})
@@ -315,6 +326,12 @@ class Execution:
         except InvalidEvent as error:
             raise FunctionError(f"function {self.function!r} returned what is no event: {error}") from None
         return emitted
+
+
+def _header_bytes(event: Event) -> int:
+    """What an event's attributes take as HTTP headers, in percent-encoding where that is needed."""
+    headers, _ = to_http(event)
+    return sum(len(name) + len(value) + len(": \r\n") for name, value in headers.items())
 
 
 def _push(key: StateKey, decision: Decision, successors: Successors, size_bytes: int, now_s: float) -> Push:

@@ -32,6 +32,8 @@ from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
 from libskylark.problem import problem
 from libskylark.state import RedisStates, States
 from libskylark.store import Stores
+from libskylark.timing import HEADER as TIMINGS
+from libskylark.timing import write_timings
 
 log = logging.getLogger("skylark.function")
 
@@ -127,10 +129,11 @@ class Function(Flask):
             return self._failure(event, error)
         self.metrics.count_event(_outcome_of(result))
         self.metrics.count_reads(result.reads)
+        timings = {TIMINGS: write_timings(result.timings)} if result.timings else {}
         if result.reply is None:
-            return Response(status=202)
+            return Response(status=202, headers=timings)
         headers, body = to_http(result.reply)
-        return Response(body, 200, headers)
+        return Response(body, 200, {**headers, **timings})
 
     def _failure(self, event: Event, error: Exception) -> Response:
         status, outcome = _status_of(error)

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Final
 
@@ -99,16 +100,18 @@ class SharedStates:
         self._here = here
 
     def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
-        node = first or self._here  # of what another function of the process has fetched, or written
+        fetched: Loaded | None = None
 
         def fetch() -> Frames:
-            nonlocal node
-            loaded = self._states.load(key, origin, None, first)
-            node = loaded.node
-            return loaded.frames
+            nonlocal fetched
+            fetched = self._states.load(key, origin, None, first)
+            return fetched.frames
 
         frames = self._bundles.get(redis_key(key), fetch)
-        return Loaded({name: frame for name, frame in frames.items() if field in (None, name)}, node)
+        wanted = {name: frame for name, frame in frames.items() if field in (None, name)}
+        if fetched is not None:
+            return replace(fetched, frames=wanted)
+        return Loaded(wanted, first or self._here)  # another function of the process has fetched it, or written it
 
 
 class SharedLedger:

@@ -24,16 +24,18 @@ from libskylark.store import RedisClient, Stores
 INLINE: Final = "inline"
 LOCAL: Final = "local"
 REMOTE: Final = "remote"
+WAITED: Final = "waited"  # local, but only once its push had arrived
 
 READERS: Final = ""  # the field of a bundle with the names of its readers; no user's field has an empty name
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Frames of a bundle, and the node that had them."""
+    """Frames of a bundle, the node that had them, and whether that is this one only since their push arrived."""
 
     frames: Frames
     node: str
+    waited: bool = False
 
 
 class States(Protocol):
@@ -57,16 +59,17 @@ class RedisStates:
 
     def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
         failures: dict[str, str] = {}
+        waited = False
         for node in dict.fromkeys(node for node in (first, self._here, key.node, origin) if node):
             try:
                 frames = self._read(node, key, field)
                 if frames is None and node == self._here == key.node != origin and self._arrives(key):
-                    frames = self._read(node, key, field)
+                    frames, waited = self._read(node, key, field), True
             except (StoreUnavailable, UnknownNode, ElectionError) as error:
                 failures[node] = str(error)
                 continue
             if frames is not None:
-                return Loaded(frames, node)
+                return Loaded(frames, node, waited and node == self._here)
             failures[node] = "has none (expired, consumed, or lost with its disk)"
         tried = "; ".join(f"{node}: {why}" for node, why in failures.items())
         raise StateMissing(f"state {key} is nowhere to be read: {tried}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,6 +17,9 @@ from libskylark.errors import DocumentError, Fault
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
+
+# What ruamel raises for scalars such as `+_` or `2026-13-01`, and for documents that are nested too deep.
+_SCALAR_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,9 @@ def read_documents(path: Path) -> Iterator[Document]:
     """Every non-empty document of the file at `path`; raises DocumentError where it is not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-        documents = list(YAML(typ="rt").load_all(text))
+        yaml = YAML(typ="rt")
+        yaml.composer.warn_double_anchors = False  # YAML allows them
+        documents = list(yaml.load_all(text))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise DocumentError([Fault(str(path), line, "", f"not YAML: {error.problem}")]) from None
@@ -88,6 +93,8 @@ def read_documents(path: Path) -> Iterator[Document]:
         raise DocumentError([Fault(str(path), 0, "", f"not YAML: {reason}")]) from None
     except OSError as error:
         raise DocumentError([Fault(str(path), 0, "", f"cannot be read: {error.strerror}")]) from None
+    except _SCALAR_ERRORS as error:
+        raise DocumentError([Fault(str(path), 0, "", f"not YAML: a value cannot be read: {error!r}")]) from None
     for content in documents:
         if content is None:
             continue
@@ -103,6 +110,20 @@ def read_one(path: Path, model: type[Model]) -> tuple[Model, Document]:
     if len(documents) != 1:
         raise DocumentError([Fault(str(path), 0, "", f"found {len(documents)} documents, expected one")])
     return documents[0].validate(model), documents[0]
+
+
+def replace_fields(path: Path, fields: Mapping[str, Any]) -> None:
+    """Gives top-level fields of the single document of `path` new values (None takes a field out); comments stay."""
+    yaml = YAML(typ="rt")
+    yaml.width = 110
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for name, value in fields.items():
+        if value is None:
+            document.pop(name, None)
+        else:
+            document[name] = value
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
 
 
 def dump(content: Any) -> str:

@@ -35,7 +35,7 @@ hypothesis_settings.load_profile("skylark")
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test, but for the choice of the Redis server."""
     for name in list(os.environ):
-        if name.startswith(("SKYLARK_", "NODE_", "LOCAL_NODE_")) and name != SERVER_VARIABLE:
+        if name.startswith(("SKYLARK_", "NODE_", "LOCAL_NODE_", "KUBE")) and name != SERVER_VARIABLE:
             monkeypatch.delenv(name)
 
 

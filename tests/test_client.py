@@ -55,6 +55,15 @@ def test_an_event_is_posted_in_binary_mode(broker: responses.RequestsMock) -> No
     assert sent(broker) == [event()]
 
 
+def test_a_token_goes_with_the_event_and_none_without(broker: responses.RequestsMock) -> None:
+    broker.post(URL, status=202)
+    Client(URL, token="0123456789abcdef").send(event())
+    Client(URL).send(event())
+    with_token, without = (call.request.headers for call in broker.calls)
+    assert with_token["Authorization"] == "Bearer 0123456789abcdef"
+    assert "Authorization" not in without
+
+
 @pytest.mark.parametrize(
     "trouble",
     [{"status": 503}, {"status": 429}, {"body": requests.ConnectionError("refused")}, {"body": requests.Timeout()}],

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 from libskylark.config import NodeSettings, from_environment, parse_duration_s
 from libskylark.errors import SettingError
 from libskylark.eventing.settings import BrokerSettings
+from libskylark.sender import own_broker_url
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -118,3 +119,36 @@ def test_other_variables_of_the_environment_are_no_settings() -> None:
 def test_a_setting_error_is_a_value_error_too() -> None:
     with pytest.raises(ValueError, match="SKYLARK_ELECT_PORT"):
         from_environment(NodeSettings, {"SKYLARK_ELECT_PORT": "x"})
+
+
+def test_events_go_to_the_nodes_broker_unless_a_cluster_says_where() -> None:
+    own = from_environment(NodeSettings, {"LOCAL_NODE_HOST": "127.0.0.34"})
+    bound = from_environment(NodeSettings, {"K_SINK": "http://broker-ingress.knative-eventing.svc/skylark/default"})
+    assert own_broker_url(own) == "http://127.0.0.34:8090/default/default"
+    assert own_broker_url(bound) == "http://broker-ingress.knative-eventing.svc/skylark/default"
+
+
+@pytest.mark.parametrize("url", ["broker", "ftp://broker/", "http://"])
+def test_a_sink_is_an_address_over_http(url: str) -> None:
+    with pytest.raises(SettingError, match=r"K_SINK.*http:// or https://"):
+        from_environment(NodeSettings, {"K_SINK": url})
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "sixteen letters with spaces", "0123456789abcde\n", "0123456789abcd\u00e4\u00e4"]
+)
+def test_a_token_that_is_easy_or_cannot_be_a_header_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(SettingError, match="16 to 1024 printable ASCII characters") as error:
+        from_environment(NodeSettings, {"SKYLARK_BROKER_TOKEN": token})
+    assert token not in str(error.value)
+
+
+def test_a_token_is_not_shown_with_the_settings() -> None:
+    settings = from_environment(NodeSettings, {"SKYLARK_BROKER_TOKEN": "0123456789abcdef"})
+    assert settings.token == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(settings)
+
+
+def test_one_largest_body_must_have_room() -> None:
+    with pytest.raises(SettingError, match=r"SKYLARK_BROKER_MAX_HELD_BYTES.*at least 10485760"):
+        from_environment(BrokerSettings, {"SKYLARK_BROKER_MAX_HELD_BYTES": "1000"})

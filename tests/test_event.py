@@ -443,3 +443,33 @@ def test_a_usual_event_needs_no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read.plain
     assert to_http(read) == (headers, body)
     assert not read.with_attributes(x="\u00e9").plain
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('"quoted"', "quoted"),
+        (r'"a \" and a \\"', 'a " and a \\'),
+        ('"', '"'),
+        ("a%20b", "a b"),
+        ("%C3%9C", "\u00dc"),
+        ("\u00c3\u009c", "\u00dc"),  # UTF-8 as it is, which should have been encoded
+    ],
+)
+def test_a_header_is_unquoted_and_decoded_once(value: str, text: str) -> None:
+    required = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
+    assert from_http([*required, ("ce-subject", value)], b"").subject == text
+
+
+@pytest.mark.parametrize("value", ["%FF", "%C3", "%ED%A0%80", "\u00fc"])
+def test_a_header_that_stands_for_no_text_is_refused_by_name(value: str) -> None:
+    required = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
+    with pytest.raises(InvalidEvent, match=r"subject: found .*, expected percent-encoded UTF-8"):
+        from_http([*required, ("ce-subject", value)], b"")
+
+
+@pytest.mark.parametrize("data", ["NaN", "[1e999]", "-Infinity"])
+def test_data_that_python_but_not_json_has_a_word_for_is_refused(data: str) -> None:
+    document = '{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": ' + data + "}"
+    with pytest.raises(InvalidEvent):
+        from_http([("content-type", "application/cloudevents+json")], document.encode())

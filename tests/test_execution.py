@@ -18,7 +18,7 @@ from libskylark.jobs import decode as decode_job
 from libskylark.key import StateKey
 from libskylark.memory import COUNTERS, SUSPECTS, MemoryName, RedisLedger
 from libskylark.policy import Candidate
-from libskylark.state import RedisStates, decode_inline, redis_key, stored_frames
+from libskylark.state import RedisStates, decode_inline, encode_inline, redis_key, stored_frames
 from libskylark.store import Store, Stores
 from libskylark.testing import FakeClock, FakeLedger, FakeServices, FakeStates
 
@@ -424,6 +424,41 @@ def test_reads_are_counted_by_place(make: Make, store: Store, stores: Stores) ->
         execution.run(lambda event, state: list(state) and None, event(number, skylarkkey=str(key)))
     counters = store.run(lambda client: client.hgetall(COUNTERS))
     assert counters == {b"reads:local": b"1", b"reads:remote": b"1", b"runs:count": b"2"}
+
+
+def test_a_run_tells_what_it_read_where_and_how_much(make: Make, store: Store, stores: Stores) -> None:
+    def handler(event: Event, state: Any, memory: Any) -> None:
+        memory["seen"] = memory.get("seen", b"\x01" * 10)
+        dict(state)
+
+    execution = make()
+    frame = encode_value(b"\x02" * 1000)
+    told = []
+    for number, node in enumerate(["here", "there"]):
+        key = StateKey("chain", node, "task")
+        give(stores.of(node), key, {"n": frame})
+        told.append(execution.run(handler, event(number, skylarkkey=str(key))).timings)
+    inline = encode_inline({"n": frame})
+    told.append(execution.run(handler, event(3, skylarkstate=inline)).timings)
+    kept = len(encode_value(b"\x01" * 10))
+    # A field that is not there is fetched alone; then it is.
+    memory = [("memory", "local", "here", size_bytes) for size_bytes in (0, kept, kept)]
+    size_bytes = len(frame)
+    places = [("local", "here", size_bytes), ("remote", "there", size_bytes), ("inline", "here", len(inline) * 3 // 4)]
+    for timings, read, (place, node, size) in zip(told, memory, places, strict=True):
+        found = [(t.what, t.place, t.node, t.size_bytes) for t in timings]
+        assert found == [read, ("state", place, node, size), ("commit", "", "", 0)]
+    assert told[0][-1].ms > 0
+    assert [t.ms > 0 for t in told[2]] == [True, False, True]
+
+
+def test_what_is_carried_on_unread_is_timed_and_a_repetition_reads_nothing(make: Make, stores: Stores) -> None:
+    key = StateKey("chain", "there", "task")
+    give(stores.of("there"), key, {"n": encode_value(1)})
+    execution, again = make(), event(1, skylarkkey=str(key))
+    first, second = (execution.run(lambda event: {"n": 1}, again) for _ in range(2))
+    assert (first.reads, [t.what for t in first.timings]) == ({}, ["state", "commit"])
+    assert (second.duplicate, second.timings) == (True, ())
 
 
 def test_state_that_is_gone_is_missed_and_nothing_is_committed(make: Make, store: Store) -> None:

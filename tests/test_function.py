@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from libskylark import BadInput, Event, Function
+from libskylark.codec import encode
 from libskylark.errors import ElectionError, FunctionError, MemoryConflict, SettingError
 from libskylark.event import from_http, to_http
 from libskylark.memory import Committed, Conflict, Effects
+from libskylark.state import encode_inline
 from libskylark.store import Store
 from libskylark.testing import FakeClock, FakeLedger, FakeServices
+from libskylark.timing import read_timings
 
 from .conftest import RedisNode
 
@@ -69,6 +72,26 @@ def test_an_event_is_answered_with_the_emitted_event(make: Make, structured: boo
 def test_nothing_emitted_is_202_without_a_body(make: Make) -> None:
     response = post(make(lambda event: None), an_event())
     assert (response.status_code, response.data) == (202, b"")
+
+
+@pytest.mark.parametrize("data", [None, {"n": 1}])
+def test_an_answer_tells_its_reads_of_memory_and_state(make: Make, data: Any) -> None:
+    def handler(event: Event, state: Any, memory: Any) -> Any:
+        memory["seen"] = state["n"]
+        return data
+
+    inline = encode_inline({"n": encode(5)})
+    response = post(make(handler), an_event(skylarkstate=inline))
+    read, commit = read_timings(response.headers["Server-Timing"])
+    assert (read.what, read.place, read.node) == ("state", "inline", "here")
+    assert commit.what == "commit"
+
+
+def test_a_failure_and_a_repetition_tell_of_no_reads(make: Make) -> None:
+    app = make(count)
+    post(app, an_event())
+    assert "Server-Timing" not in post(app, an_event()).headers
+    assert "Server-Timing" not in post(make(lambda event: 1 / 0), an_event(2)).headers
 
 
 def test_the_same_event_twice_runs_the_handler_once_and_gets_the_same_answer(make: Make) -> None:

@@ -70,6 +70,17 @@ def test_two_functions_that_get_the_same_state_share_one_fetch(shared: SharedSta
     assert second.reads() == {"local": 1}
 
 
+def test_who_fetches_the_state_is_told_that_it_waited_and_the_next_one_not(bundles: Bundles) -> None:
+    class Waiting(FakeStates):
+        def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
+            return Loaded(FRAMES, "here", waited=True)
+
+    shared = SharedStates(Waiting(), bundles, "here")
+    wanted = {"boxes": FRAMES["boxes"]}
+    assert shared.load(KEY, None, "boxes") == Loaded(wanted, "here", waited=True)
+    assert shared.load(KEY, None, "boxes") == Loaded(wanted, "here")
+
+
 def test_those_who_ask_while_a_fetch_is_under_way_wait_for_it(shared: SharedStates, states: CountedStates) -> None:
     states.may_end.clear()
     with ThreadPoolExecutor(4) as pool:

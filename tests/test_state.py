@@ -248,6 +248,8 @@ def test_all_readers_wake_when_the_push_in_flight_arrives(
         for read in reads:
             assert read.result(5).node == "here"
             assert read.result().frames == {"boxes": FRAMES["boxes"]}
+            assert read.result().waited
+    assert not states.load(HERE, "gone", "boxes").waited
 
 
 def test_state_that_was_made_here_is_not_waited_for(states: RedisStates, blocking: threading.Semaphore) -> None:

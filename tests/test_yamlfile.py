@@ -101,3 +101,14 @@ def test_dumped_values_are_read_back_in_their_order(write: Write) -> None:
     document = next(read_documents(write("a.yaml", dump(content))))
     assert document.content == content
     assert list(document.content) == ["z", "a"]
+
+
+@pytest.mark.parametrize("text", ["+_", "a: 2026-13-01", "a: " + "[" * 5000, "a: 0x_"])
+def test_a_value_that_the_parser_cannot_make_is_a_fault(write: Write, text: str) -> None:
+    with pytest.raises(DocumentError, match="not YAML"):
+        list(read_documents(write("objects.yaml", text)))
+
+
+def test_an_anchor_may_be_given_anew(write: Write) -> None:
+    (document,) = read_documents(write("objects.yaml", "a: &x 1\nb: &x 2\nc: *x\n"))
+    assert document.content["c"] == 2

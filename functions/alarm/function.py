@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import MutableMapping
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from incidents import Incident, Numbering, step
 
 from libskylark import BadInput, Event, Function
+
+log = logging.getLogger("skylark.alarm")
 
 app = Function("alarm", emits="dev.skylark.alarm.raised")
 
@@ -32,6 +35,9 @@ def alarm(event: Event, state: MutableMapping[str, Any], memory: MutableMapping[
     memory["alarms_raised"] = memory.get("alarms_raised", 0) + len(raised)
     if not raised:
         return None
+    for incident in raised:
+        where, seen = f"{area or 'an area without name'} at {place(incident)}", incident["frames_seen"]
+        log.info("fire %s in %s, seen in %d frames", incident["id"], where, seen)
     return {"type": "FeatureCollection", "features": [feature(incident, area) for incident in raised]}
 
 
@@ -55,6 +61,13 @@ def check(data: Any, after: int) -> tuple[int, list[dict[str, Any]]]:
         if (spot.get("lon") is None) != (spot.get("lat") is None):
             raise BadInput(f"hotspot {number} has only one of lon and lat")
     return frame, data["hotspots"]
+
+
+def place(incident: Incident) -> str:
+    """Where it burns, for a human: degrees, or the pixel where the picture had no georeference."""
+    if incident["lon"] is None:
+        return f"column {incident['x']:.0f}, row {incident['y']:.0f}"
+    return f"{incident['lat']:.5f} N {incident['lon']:.5f} E"
 
 
 def feature(incident: Incident, area: str | None) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import json
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
-from frames import FolderSource, FrameSource, NoFramesError, SceneSource
-from scene import BANDS
 
 from libskylark import BadInput, Context, Event, Function, Reply, SettingError
+
+if TYPE_CHECKING:
+    from frames import FrameSource
 
 TICK_TYPE = "dev.knative.sources.ping"
 
@@ -50,6 +52,8 @@ class CameraSettings:
 
     def source(self) -> FrameSource:
         """Where frames come from; raises SettingError for a folder that has none."""
+        from frames import FolderSource, NoFramesError, SceneSource
+
         if self.images is None:
             return SceneSource(self.seed)
         try:
@@ -69,8 +73,17 @@ def _whole(environment: Mapping[str, str], key: str, default: int) -> int:
 State = MutableMapping[str, Any]
 
 settings = CameraSettings.read()
-source = settings.source()
 app = Function("camera", emits="dev.skylark.frame.captured")
+
+
+@cache
+def source() -> FrameSource:
+    """Where frames come from; numpy, scipy and rasterio come with it, for the one satellite that is above."""
+    return settings.source()
+
+
+if settings.images is not None:
+    source()  # a folder without pictures is told at the start
 
 
 @app.handler
@@ -84,7 +97,9 @@ def capture(event: Event, state: State, context: Context) -> Reply | None:
             return None
     else:
         frame = requested_frame(event, context.epoch)
-    captured = source.capture(frame)
+    from scene import BANDS
+
+    captured = source().capture(frame)
     state["image"] = captured.content
     data = {
         "frame": frame,
@@ -116,7 +131,7 @@ def requested_frame(event: Event, epoch: int) -> int:
 def truth() -> ResponseReturnValue:
     """The fires that really burn in ?frame=N, known for the synthetic scene only."""
     number = queried_frame()
-    fires = source.truth(number)
+    fires = source().truth(number)
     if fires is None:
         abort(
             404,
@@ -130,7 +145,7 @@ def truth() -> ResponseReturnValue:
 def frame() -> ResponseReturnValue:
     """The picture of ?frame=N as a file, to look at or to send by hand; no event is emitted."""
     try:
-        captured = source.capture(queried_frame())
+        captured = source().capture(queried_frame())
     except BadInput as error:
         abort(404, str(error))
     return Response(captured.content, content_type="image/tiff")

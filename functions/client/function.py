@@ -11,7 +11,7 @@ from libskylark.errors import ElectionError, InvalidEvent, SendError
 from libskylark.event import from_http
 from libskylark.nodeservices import NodeServices
 from libskylark.problem import CONTENT_TYPE, problem
-from libskylark.sender import broker_url
+from libskylark.sender import own_broker_url
 from libskylark.store import Store
 
 MOST_WAIT_S = 60.0
@@ -31,13 +31,13 @@ def send() -> ResponseReturnValue:
             raise ValueError(f"wait: found {wait_s:g} s, expected at most {MOST_WAIT_S:g} s")
     except (InvalidEvent, ValueError) as error:
         return refuse(400, str(error))
-    url = broker_url(settings.host, settings.broker_port)
+    url = own_broker_url(settings)
     answer = {"event": event.id, "chain": event.chain}
     try:
         if wait_s is None:
-            Client(url).send(event)
+            Client(url, token=settings.token).send(event)
             return jsonify(answer), 202
-        journey = Client(url, journals()).send_and_wait(event, wait_s)
+        journey = Client(url, journals(), settings.token).send_and_wait(event, wait_s)
     except ElectionError as error:
         return refuse(503, str(error))
     except SendError as error:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import psutil
 
 from libskylark.bench.traffic import TYPE, Load, Passage, traffic
+from libskylark.config import NodeSettings, from_environment
 from libskylark.lab.process import ProcessSpec, Role
 from libskylark.lab.redis_server import find_redis_server, redis_command
 from libskylark.lab.supervisor import Supervisor
@@ -89,7 +90,8 @@ class _Site:
             self._supervisor = stack.enter_context(Supervisor(self._directory, preload=()))
             self._traffic = stack.enter_context(traffic())
             self._redis_port = _free_port()
-            command = redis_command(find_redis_server(), _HOST, self._redis_port, self._directory / "redis")
+            fsync = from_environment(NodeSettings).redis_fsync
+            command = redis_command(find_redis_server(), _HOST, self._redis_port, self._directory / "redis", aof=fsync)
             self._run(self._spec("redis", "redis", self._redis_port, argv=tuple(command)))
             self._stack = stack.pop_all()
         return self

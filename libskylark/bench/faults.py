@@ -27,6 +27,7 @@ from libskylark.bench.frames import (
 )
 from libskylark.bench.kept import Kept
 from libskylark.bench.ownership import OwnerWatch
+from libskylark.config import NodeSettings, from_environment
 from libskylark.errors import LabError
 from libskylark.lab.lab import Lab
 from libskylark.memory import MemoryName
@@ -109,8 +110,8 @@ class FaultBench:
             stack.enter_context(JournalReader(stores, frames))
             watch = stack.enter_context(OwnerWatch(stores, memory))
             brokers = {node: lab.broker_url(node) for node in stores}
-            cameras = lab.plan.constellation.hosts("camera")
-            with FrameStream(brokers, cameras, area, frames, options.rate_per_s) as stream:
+            cameras, token = lab.plan.constellation.hosts("camera"), from_environment(NodeSettings).token
+            with FrameStream(brokers, cameras, area, frames, options.rate_per_s, token) as stream:
                 self._warm_up(frames)
                 scene = Scene(lab, stores, memory, watch, stream, Random(options.seed))
                 for number, kind in enumerate(options.sequence(scene.rng), 1):

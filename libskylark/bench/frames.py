@@ -16,7 +16,7 @@ import numpy as np
 from libskylark.codec import encode
 from libskylark.errors import BrokerUnavailable
 from libskylark.event import NODE, PARTITION, STATE, Event
-from libskylark.eventing.journal import Outcome
+from libskylark.eventing.journal import Duplicate, Outcome
 from libskylark.eventing.journey import JournalTail, Journey, Step
 from libskylark.lab.demo import is_decision
 from libskylark.sender import Sender
@@ -109,9 +109,16 @@ class FrameStream:
     """
 
     def __init__(
-        self, brokers: Mapping[str, str], cameras: Sequence[str], area: str, frames: Frames, rate_per_s: float
+        self,
+        brokers: Mapping[str, str],
+        cameras: Sequence[str],
+        area: str,
+        frames: Frames,
+        rate_per_s: float,
+        token: str | None = None,
     ) -> None:
         self._brokers = dict(brokers)
+        self._token = token
         self._addresses: list[str | None] = [None, *cameras]
         self._area = area
         self._frames = frames
@@ -190,7 +197,7 @@ class FrameStream:
             nodes = [broker] if broker else list(self._brokers)
             self._turn += 1
             try:
-                Sender(self._brokers[nodes[self._turn % len(nodes)]]).post(event)
+                Sender(self._brokers[nodes[self._turn % len(nodes)]], self._token).post(event)
                 return
             except BrokerUnavailable:
                 time.sleep(_PAUSE_S)
@@ -235,6 +242,8 @@ def _last_step(frame: Frame) -> str:
     record = step.record
     if isinstance(record, Outcome):
         return f"{step.node}: {record.type} {record.outcome} at {record.trigger} {record.reason}".rstrip()
+    if isinstance(record, Duplicate):
+        return f"{step.node}: {record.type} taken for a duplicate"
     return f"{step.node}: {record.type} accepted for {', '.join(record.to) or 'nobody'}"
 
 

@@ -65,12 +65,12 @@ def two_nodes(figures: Figures, most_bytes: int) -> Iterator[TwoNodes]:
     The servers write append-only files, in a temporary folder. Raises LabError where one of the processes does not
     start, SettingError where SKYLARK_REDIS_SERVER names no server.
     """
-    port = _free_port()
+    port = free_port()
     move_timeout_s = 30 + 4 * most_bytes * 8 / (figures.bandwidth_mbps * 1e6)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skylark-bench-")))
         for node in _HOSTS:
-            stack.enter_context(_redis(node, port, directory / node))
+            stack.enter_context(running_redis(node, port, directory / node))
         links: dict[str, dict[str, str]] = {HERE: {THERE: stack.enter_context(_link(figures, port))}, THERE: {}}
         both = []
         for node, host in _HOSTS.items():
@@ -89,7 +89,8 @@ def _host_of(hosts: dict[str, str], node: str) -> str:
 
 
 @contextmanager
-def _redis(node: str, port: int, directory: Path) -> Iterator[None]:
+def running_redis(node: str, port: int, directory: Path) -> Iterator[None]:
+    """The Redis of HERE or THERE, with an append-only file; raises LabError where it does not start."""
     command = redis_command(find_redis_server(), _HOSTS[node], port, directory)
     log = directory / "redis.log"
     spec = ProcessSpec(f"redis-{node}", node, "redis", _HOSTS[node], port, directory, log, argv=tuple(command))
@@ -137,7 +138,7 @@ def _serve_link(figures: Figures, port: int, control: Connection) -> None:
             control.recv()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free at both nodes' addresses."""
     while True:
         with socket.socket() as here, socket.socket() as there:

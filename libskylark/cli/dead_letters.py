@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,13 +14,15 @@ from rich.text import Text
 from libskylark.cli.mailbox import Mail, Mailbox, Replayer
 from libskylark.cli.options import console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
-from libskylark.cli.wording import brief, name_silent, short
+from libskylark.cli.wording import brief, counted, cut, name_silent, short
 from libskylark.errors import LabError, SkylarkError
 from libskylark.event import Event, to_http
+from libskylark.eventing.entry import DEFAULT_TTL
 
 _TEXT_CHARS = 2000  # of an event's data, as much as is shown
 _HEX_BYTES = 64
 _ROW_BYTES = 16
+_KEPT = ("number", "trigger", "outcome", "arrived")  # names of what is kept beside the event
 
 
 @click.group("dead-letters")
@@ -58,7 +61,7 @@ def list_command(node: str | None, count: int, project: Path, as_json: bool) -> 
     for mail in shown:
         _print_lines(screen, mail, width)
     left = f", the latest {len(shown):,} of them above" if len(shown) < len(mails) else ""
-    screen.print(f"{len(mails):,} dead letter{'s' if len(mails) != 1 else ''}{left}")
+    screen.print(f"{counted(len(mails), 'dead letter')}{left}")
 
 
 @dead_letters.command()
@@ -84,34 +87,38 @@ def show(name: str, project: Path, as_json: bool) -> None:
 @dead_letters.command()
 @click.argument("names", metavar="N...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that there are.")
+@click.option("--ttl", type=click.IntRange(1, DEFAULT_TTL), metavar="N",
+              help="How many answers may follow one another from now on.  [default: as many as were left]")  # fmt: skip
 @project_option
 @click.pass_context
-def replay(context: click.Context, names: tuple[str, ...], every: bool, project: Path) -> None:
+def replay(context: click.Context, names: tuple[str, ...], every: bool, ttl: int | None, project: Path) -> None:
     """Deliver dead letters again, each to its own Trigger only, and take them off the list.
 
     A letter is taken off once a broker has stored its event; where the subscriber refuses it again, there is a
-    new one. The event is the same as before, so a function that has handled it meanwhile knows it. A letter stays
-    where its Trigger is gone or takes no such event any more, and where the event has expired; exits with 1 then.
+    new one. The event is the same as before, with its headers, so a function that has handled it meanwhile knows it.
+
+    A letter stays where its Trigger is gone or takes no such event any more, where the event has expired, and where
+    a loop of Triggers has used up its TTL, unless it gets another one; exits with 1 then.
     """
     if every == bool(names):
         raise click.UsageError("expected N, or --all")
     lab = RunningLab(project)
     box = _open(lab)
     mails = box.mails if every else list(dict.fromkeys(box.find_surely(name) for name in names))
-    replayer = Replayer(lab, box, project)
+    replayer = Replayer(lab, box, project, ttl)
     screen, errors = console(), console(quiet=True)
     failed = 0
     for mail in mails:
         try:
-            node = replayer.replay(mail)
+            takers = replayer.replay(mail)
         except SkylarkError as error:
             failed += 1
             errors.print(f"[red]{mail.id} stays[/red]: {escape(str(error))}")
             continue
-        if node is None:
+        if takers is None:
             screen.print(f"{mail.id} is no longer there")
         else:
-            told = f" {mail.id}: event {mail.event.id} for {mail.trigger} by {node}"
+            told = f" {mail.id}: event {mail.event.id} for " + ", ".join(f"{name} by {node}" for name, node in takers)
             screen.print(Text.assemble(("taken", "green"), told))
     if every and not mails:
         screen.print("there are no dead letters")
@@ -131,12 +138,12 @@ def _print_lines(screen: Console, mail: Mail, width: int) -> None:
     )
     screen.print(first.append_text(_failure(mail)))
     event = f"{mail.event.type} {short(mail.event.id)}"
-    screen.print(Text(f"{'':{width}}  {event}: {letter.reason}", style="dim"))
+    screen.print(Text(f"{'':{width}}  {event}: {cut(letter.reason)}", style="dim"))
 
 
 def _failure(mail: Mail) -> Text:
     letter = mail.letter
-    tries = f"{letter.attempts} attempt{'s' if letter.attempts != 1 else ''}"
+    tries = counted(letter.attempts, "attempt")
     return Text.assemble((str(letter.status) if letter.status else "no answer", "red"), f" after {tries}")
 
 
@@ -146,17 +153,29 @@ def _moment(time: str) -> str:
 
 def _print_whole(screen: Console, mail: Mail, event: Event) -> None:
     letter = mail.letter
+    width = max(map(len, (*_KEPT, *event.attributes, *letter.headers)))
     kept = {"number": str(mail.number), "id": mail.id, "time": letter.time, "trigger": letter.trigger}
-    width = max(map(len, (*kept, "outcome", *event.attributes)))
-    for name, text in kept.items():
-        screen.print(Text(f"{name:{width}}  {text}"))
+    _print_pairs(screen, kept, width)
     screen.print(Text(f"{'outcome':{width}}  ").append_text(_failure(mail)).append(f": {letter.reason}"))
-    screen.print(Text("\nattributes", style="bold"))
-    for name, text in event.attributes.items():
-        screen.print(Text(f"{name:{width}}  {text}"))
+    if letter.receivers != (letter.trigger,):
+        _print_pairs(screen, {"for": ", ".join(letter.receivers)}, width)
+    _print_pairs(screen, {"arrived": letter.arrived, "chain": letter.chain}, width)
+    if letter.ttl is not None:
+        note = "  spent: replay it with --ttl N" if letter.is_spent else ""
+        _print_pairs(screen, {"ttl": f"{letter.ttl}{note}"}, width)
+    for title, pairs in (("attributes", event.attributes), ("headers", letter.headers)):
+        if pairs:
+            screen.print(Text(f"\n{title}", style="bold"))
+            _print_pairs(screen, pairs, width)
     screen.print(Text(f"\n{len(event.data):,} bytes of data", style="bold"))
     if event.data:
         screen.print(Text(_told(event.data)))
+
+
+def _print_pairs(screen: Console, pairs: Mapping[str, str | None], width: int) -> None:
+    for name, text in pairs.items():
+        if text is not None:
+            screen.print(Text(f"{name:{width}}  {text}"))
 
 
 def _told(data: bytes) -> str:

@@ -13,7 +13,7 @@ from libskylark.client import Client
 from libskylark.clock import SystemClock
 from libskylark.errors import BrokerUnavailable, CodecError, LabError, SendError, StoreUnavailable
 from libskylark.event import EXPIRY, Event
-from libskylark.eventing.entry import seconds_left
+from libskylark.eventing.entry import TTL, seconds_left
 from libskylark.eventing.explain import stopped_by
 from libskylark.eventing.letters import DeadLetter, event_of, list_letters, remove_letter
 from libskylark.eventing.loading import load_objects
@@ -58,6 +58,11 @@ class Mail:
             "attempts": letter.attempts,
             "reason": letter.reason,
             "size_bytes": letter.size_bytes,
+            "receivers": list(letter.receivers),
+            "chain": letter.chain,
+            "arrived": letter.arrived,
+            "ttl": letter.ttl,
+            "headers": dict(letter.headers),
         }
 
 
@@ -105,18 +110,22 @@ class Mailbox:
 class Replayer:
     """Hands dead letters to the brokers again, each for its own Trigger only."""
 
-    def __init__(self, lab: RunningLab, box: Mailbox, project: Path) -> None:
-        """Raises DocumentError where the files of the project's Triggers are faulty."""
+    def __init__(self, lab: RunningLab, box: Mailbox, project: Path, ttl: int | None = None) -> None:
+        """`ttl` takes the place of the one that a letter has kept.
+
+        Raises DocumentError where the files of the project's Triggers are faulty.
+        """
         own = Path(lab.record["constellation"]).parent / "objects"  # what a lab adds to the project's
         folders = [*(project / name for name in OBJECT_FOLDERS), own]
         self._triggers = load_objects(folder for folder in folders if folder.is_dir()).triggers
         self._lab = lab
         self._box = box
+        self._ttl = ttl
         self._clients: dict[str, Client] = {}
         self._busy: dict[str, BrokerUnavailable] = {}
 
-    def replay(self, mail: Mail) -> str | None:
-        """The node whose broker has taken the event; the letter is gone then. None where it was gone before.
+    def replay(self, mail: Mail) -> list[tuple[str, str]] | None:
+        """(Trigger, node whose broker has taken the event for it); the letter is gone then. None where it was before.
 
         May be repeated after any failure. Raises SendError where no broker takes the event, ConfigError where its
         Trigger leads nowhere, StoreUnavailable.
@@ -126,26 +135,40 @@ class Replayer:
             return None
         if seconds_left(event, SystemClock()) <= 0:
             raise SendError(f"the event has expired at {event.attributes[EXPIRY]}, and would not be delivered")
-        url, node = self._address(mail)
+        event = event.with_attributes(**{TTL: self._ttl_of(mail.letter)})
+        addresses = [self._address(mail, trigger) for trigger in mail.letter.receivers]
+        for url, _ in addresses:
+            self._send(url, event, mail.letter)
+        self._box.remove(mail)
+        return [(trigger, node) for trigger, (_, node) in zip(mail.letter.receivers, addresses, strict=True)]
+
+    def _ttl_of(self, letter: DeadLetter) -> str | None:
+        """The new TTL, else the one that is kept, if any."""
+        if self._ttl is None and letter.is_spent:
+            raise SendError(
+                f"it is an answer of {letter.trigger} that had no TTL left, in what may be a loop of Triggers; "
+                f"with --ttl N it goes on for up to N more answers"
+            )
+        ttl = self._ttl or letter.ttl
+        return None if ttl is None else str(ttl)
+
+    def _send(self, url: str, event: Event, letter: DeadLetter) -> None:
         if url in self._busy:
             raise self._busy[url]
         try:
-            self._clients.setdefault(url, Client(url)).send(event)
+            self._clients.setdefault(url, Client(url, token=self._lab.settings.token)).send(event, letter.headers)
         except BrokerUnavailable as error:
             self._busy[url] = error  # not worth the time-outs of all the others
             raise
-        self._box.remove(mail)
-        return node
 
-    def _address(self, mail: Mail) -> tuple[str, str]:
+    def _address(self, mail: Mail, name: str) -> tuple[str, str]:
         """(URL, node): where brokers hand over an event for this one Trigger, on the node of its subscriber."""
-        loaded = self._triggers.get(mail.trigger)
+        loaded = self._triggers.get(name)
         if loaded is None:
-            raise SendError(f"no file defines Trigger {mail.trigger} any more")
+            raise SendError(f"no file defines Trigger {name} any more")
         trigger = loaded.object
-        # A loop of Triggers ends with a letter of the answer that was one too many: it is not for who gave it.
         if (clause := stopped_by(trigger.spec, mail.letter.attributes)) is not None:
-            raise SendError(f"Trigger {mail.trigger} takes no such event: {clause.message}")
+            raise SendError(f"Trigger {name} takes no such event: {clause.message}")
         hop = f"{trigger.broker_id}/{trigger.name}"
         here = Here(mail.node, self._lab.host(mail.node), self._lab.settings.broker_port)
         target = resolve(trigger.spec.subscriber, trigger.namespace, here, self._lab.constellation, hop)

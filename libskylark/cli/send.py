@@ -10,9 +10,11 @@ import click
 
 from libskylark.cli.options import Duration, console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
+from libskylark.cli.wording import brief, told_attempts, told_ms
 from libskylark.client import Client, read_event
+from libskylark.config import NodeSettings, from_environment
 from libskylark.errors import SendError
-from libskylark.eventing.journal import Accepted
+from libskylark.eventing.journal import Accepted, Duplicate
 from libskylark.eventing.journey import Journey
 from libskylark.lab.lab import node_stores
 from libskylark.sender import broker_url
@@ -43,15 +45,15 @@ def send(
     skylark send frame.tif --wait 10s
     skylark send order.json --type com.example.order
     """
-    event = read_event(file, event_type)
+    event, token = read_event(file, event_type), from_environment(NodeSettings).token
     if broker is not None:
         if wait_s is not None:
             raise click.UsageError("--wait needs the journals of a lab; it does not go with --broker")
-        client = Client(broker)
+        client = Client(broker, token=token)
     else:
         lab = RunningLab(project)
         url = broker_url(lab.host(node), lab.settings.broker_port)
-        client = Client(url, node_stores(lab.constellation) if wait_s is not None else None)
+        client = Client(url, node_stores(lab.constellation) if wait_s is not None else None, token)
     answer: dict[str, Any] = {"broker": client.url, "event": event.id, "chain": event.chain}
     if wait_s is None:
         client.send(event)
@@ -81,7 +83,10 @@ def _tell(answer: dict[str, Any], as_json: bool, journey: Journey | None = None)
     for step in journey.steps if journey else []:
         record = step.record
         if isinstance(record, Accepted):
-            screen.print(f"  {step.node:8} took {record.type} for {', '.join(record.to) or 'nobody'}")
+            screen.print(f"  {step.node:8} took {record.type} for {', '.join(map(brief, record.to)) or 'nobody'}")
+        elif isinstance(record, Duplicate):
+            screen.print(f"  {step.node:8} took {record.type} for a duplicate, and did nothing more")
         else:
-            detail = f"{record.status} after {record.attempts} tries, {record.duration_ms:.0f} ms"
-            screen.print(f"  {step.node:8} {record.outcome} by {record.trigger} ({detail}) {record.reason}")
+            detail = f"{record.status or 'no answer'} in {told_ms(record.duration_ms)}"
+            ending = f"{record.outcome}{told_attempts(record)} by {brief(record.trigger)} ({detail})"
+            screen.print(f"  {step.node:8} {ending} {record.reason}".rstrip(), markup=False)

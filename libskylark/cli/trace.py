@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -9,11 +11,12 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from libskylark.cli.journey_tree import JourneyTree
+from libskylark.cli.journey_tree import Filtered, JourneyTree
 from libskylark.cli.options import console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
-from libskylark.cli.wording import name_silent, print_tree, told_ms
+from libskylark.cli.wording import counted, name_silent, print_tree, told_ms
 from libskylark.errors import LabError
+from libskylark.eventing.generations import read_generations
 from libskylark.eventing.journal import CAP, Outcome
 from libskylark.eventing.journey import Journals, Journey, read_journals
 from libskylark.eventing.lineage import Visit, find_chains, grow, steps_of, walk
@@ -24,30 +27,37 @@ _CHAINS_SHOWN: Final = 10
 
 @click.command()
 @click.argument("name", metavar="ID|CHAIN")
+@click.option("--filtered", "names", is_flag=True, help="Name the Triggers that filtered an event, not only how many.")
 @project_option
 @json_option
-def trace(name: str, project: Path, as_json: bool) -> None:
+def trace(name: str, names: bool, project: Path, as_json: bool) -> None:
     """Show the journey of an event, or of a whole chain, through the nodes of the running lab.
 
     ID is that of an event, CHAIN that of a chain; their first characters will do where no other begins alike.
     Below each event are the Triggers that took it, how its delivery to each of them ended, and what came of that.
-    It is read from the journals of all nodes, which keep the last 20,000 records or so each.
+    Where a function says so, there follow its reads of state and memory: how much, from where, how long.
+
+    Triggers that an event's broker had and that did not take it have filtered it; `skylark match` tells of each
+    which clause does so. All is read from the journals of the nodes, which keep the last 20,000 records or so each.
     """
     lab = RunningLab(project)
-    journals = read_journals(node_stores(lab.constellation))
+    stores = node_stores(lab.constellation)
+    journals = read_journals(stores)
     name_silent(journals.silent, "its journal")
     journey = Journey(_the_chain(journals, name))
     for step in steps_of(journals.steps, journey.chain):
         journey.add(step)
     roots = grow(journey.steps)
-    gone = _gone(journals, roots)
+    others = _chains_of_causes(journals, roots)
+    late = [root for root in roots if _begins_late(root, others)]
+    filtered = read_generations(stores, {visit.node for visit in walk(roots)}).filtered
     if as_json:
-        report = {"chain": journey.chain, "ended": journey.ended, "complete": not any(map(_begins_late, roots))}
-        print_json({**report, "silent": journals.silent, "visits": _visits_json(roots)})
+        report = {"chain": journey.chain, "ended": journey.ended, "complete": not late}
+        print_json({**report, "silent": journals.silent, "visits": _visits_json(roots, filtered)})
         return
-    print_tree(JourneyTree(_heading(journey, roots), roots).tree)
+    print_tree(JourneyTree(_heading(journey, roots), roots, filtered, others, names).tree)
     screen = console()
-    for node, since in gone.items():
+    for node, since in _gone(journals, roots, bool(late)).items():
         lost = f"some {CAP:,} records are kept, on {node} those since {since}"
         screen.print(f"[yellow]the beginning is no longer there[/yellow]: {lost}")
 
@@ -69,15 +79,22 @@ def _the_chain(journals: Journals, name: str) -> str:
     raise LabError(words)
 
 
-def _begins_late(root: Visit) -> bool:
-    """Whether a tree begins with what must have come of something else."""
-    return root.accepted is None or root.hop or root.accepted.cause is not None
+def _chains_of_causes(journals: Journals, roots: list[Visit]) -> dict[str, str]:
+    """The chains of the events of which other chains came, as far as the journals tell."""
+    causes = {root.accepted.cause for root in roots if root.accepted and root.accepted.cause}
+    return {step.record.event: step.record.chain for step in journals.steps if step.record.event in causes}
 
 
-def _gone(journals: Journals, roots: list[Visit]) -> dict[str, str]:
+def _begins_late(root: Visit, other_chains: Mapping[str, str]) -> bool:
+    """Whether a tree begins with what must have come of something that is not to be found."""
+    accepted = root.accepted
+    return accepted is None or accepted.hop or (accepted.cause is not None and accepted.cause not in other_chains)
+
+
+def _gone(journals: Journals, roots: list[Visit], late: bool) -> dict[str, str]:
     """The nodes whose journal has dropped, or may have, what a tree came of -> since when it has records."""
     lost = {visit.node for visit in walk(roots) if visit.accepted is None}
-    if any(map(_begins_late, roots)):
+    if late:
         lost |= journals.full.keys()
     first = {step.node: step.record.time for step in reversed(journals.steps)}
     return {node: first[node] for node in sorted(lost)}
@@ -87,12 +104,12 @@ def _heading(journey: Journey, roots: list[Visit]) -> Text:
     times = [datetime.fromisoformat(step.record.time) for step in journey.steps]
     took_ms = (max(times) - min(times)).total_seconds() * 1000
     events = len({visit.event for visit in walk(roots)})
-    told = f"  {min(times).date()}, {events} event{'s' if events != 1 else ''}, {told_ms(took_ms)}, "
+    told = f"\n{min(times).date()}, {counted(events, 'event')} in {told_ms(took_ms)}, "
     state = ("ended", "green") if journey.ended else ("not ended yet", "yellow")
     return Text.assemble("chain ", (journey.chain, "bold"), told, state)
 
 
-def _visits_json(roots: list[Visit]) -> list[dict[str, Any]]:
+def _visits_json(roots: list[Visit], filtered: Filtered) -> list[dict[str, Any]]:
     """Every visit, with those it came of, and what came of it, by their places in the list."""
     visits = list(walk(roots))
     places = {visit: place for place, visit in enumerate(visits)}
@@ -104,6 +121,9 @@ def _visits_json(roots: list[Visit]) -> list[dict[str, Any]]:
             "time": visit.time,
             "source": visit.accepted.source if visit.accepted else None,
             "cause": visit.accepted.cause if visit.accepted else None,
+            "broker": (visit.accepted and visit.accepted.broker) or None,
+            "filtered": filtered(visit.node, visit.accepted) if visit.accepted else None,
+            "duplicates": [duplicate.time for duplicate in visit.again],
             "handed_over": visit.hop,
             "parent": None if visit.parent is None else places[visit.parent],
             "deliveries": [
@@ -121,5 +141,5 @@ def _visits_json(roots: list[Visit]) -> list[dict[str, Any]]:
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
-    told = ("outcome", "status", "attempts", "duration_ms", "time", "reason")
-    return {name: getattr(outcome, name) for name in told}
+    told = ("outcome", "status", "attempts", "duration_ms", "time", "reason", "reply", "reply_chain")
+    return {**{name: getattr(outcome, name) for name in told}, "timings": [asdict(each) for each in outcome.timings]}

@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from libskylark.cli.options import console
+from libskylark.eventing.journal import Outcome
 
 _SHORT_CHARS: Final = 8  # of an id, as people read it
+_SAID_CHARS: Final = 200  # of a reason, where it is not alone on the screen
 _PLAIN: Final = "default/"
 _UNBROKEN: Final = 10_000  # columns, where a program reads
 
@@ -36,6 +38,28 @@ def told_ms(duration_ms: float) -> str:
     if duration_ms >= 1000:
         return f"{duration_ms / 1000:,.1f} s"
     return f"{duration_ms:.0f} ms" if duration_ms >= 1 or not duration_ms else f"{duration_ms:.1f} ms"
+
+
+def told_size(size_bytes: int) -> str:
+    """A size as people read it: `18 B` or `1.6 KiB`."""
+    return f"{size_bytes} B" if size_bytes < 1024 else f"{size_bytes / 1024:,.1f} KiB"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 Trigger`, `2 Triggers`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def cut(text: str, chars: int = _SAID_CHARS) -> str:
+    """The first part of what is long."""
+    return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
+def told_attempts(outcome: Outcome) -> str:
+    """` after 3 attempts`, or nothing where one was enough; where it was not, how many there were."""
+    if outcome.attempts == 1 and outcome.outcome not in ("dead-lettered", "expired"):
+        return ""
+    return f" after {counted(outcome.attempts, 'attempt')}"
 
 
 def print_tree(tree: Tree) -> None:

@@ -10,27 +10,30 @@ import gc
 import logging
 import sys
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 from yarl import URL
 
 from libskylark.clock import Clock, SystemClock
 from libskylark.config import NodeSettings, from_environment
 from libskylark.constellation import read_constellation
-from libskylark.errors import ConfigError, DocumentError, Fault
+from libskylark.errors import ConfigError
 from libskylark.eventing.delivery import Courier
-from libskylark.eventing.dispatch import Dispatcher, Subscription
+from libskylark.eventing.dispatch import Dispatcher
+from libskylark.eventing.guard import guard
 from libskylark.eventing.ingress import Ingress, Receive, Scope, Send
 from libskylark.eventing.intake import Intake
-from libskylark.eventing.loading import Loaded, Objects, broker_of, load_objects
-from libskylark.eventing.objects import Destination, PingSource
+from libskylark.eventing.loading import load_objects
+from libskylark.eventing.outbound import Outbound
+from libskylark.eventing.pinging import Pings
 from libskylark.eventing.pingsource import PingRunner
 from libskylark.eventing.readdressing import Readdresser
-from libskylark.eventing.resolve import Here, Locator, NoServices, Target, resolve
-from libskylark.eventing.retry import RetryPolicy
+from libskylark.eventing.reloading import Reloader
+from libskylark.eventing.resolve import Here, Locator, NoServices
 from libskylark.eventing.settings import BrokerSettings
 from libskylark.eventing.stream import Stream
-from libskylark.yamlfile import Location
+from libskylark.eventing.watching import Watch
+from libskylark.eventing.wiring import Wiring, wire
 
 # gunicorn stops for good on this exit code of a worker; with any other it starts the next one, for ever.
 _APP_LOAD_ERROR: Final = 4
@@ -44,20 +47,14 @@ log = logging.getLogger("skylark.broker")
 class BrokerApp:
     """The ASGI application of one node's brokers; it lives from lifespan startup to shutdown."""
 
-    def __init__(
-        self, node: NodeSettings, broker: BrokerSettings, objects: Objects, locator: Locator, clock: Clock
-    ) -> None:
-        """Raises DocumentError for a Trigger or PingSource that refers to what this constellation has not."""
+    def __init__(self, node: NodeSettings, broker: BrokerSettings, locator: Locator, clock: Clock) -> None:
+        """Reads the objects; raises DocumentError with every fault of them."""
         self._node = node
         self._broker = broker
-        self._objects = objects
         self._clock = clock
-        here = Here(node.node, node.host, node.broker_port)
-        faults: list[Fault] = []
-        self._subscriptions = _subscriptions(objects, here, locator, faults)
-        self._ping_targets = _ping_targets(objects, here, locator, faults)
-        if faults:
-            raise DocumentError(faults)
+        self._locator = locator
+        self._watch = Watch(broker.paths)  # before the files are read, so that no change is overlooked
+        self._wiring = self._load()
         self._ingress: Ingress | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,11 +73,17 @@ class BrokerApp:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _load(self) -> Wiring:
+        here = Here(self._node.node, self._node.host, self._node.broker_port, self._broker.allow)
+        return wire(load_objects(self._broker.paths), here, self._locator)
+
     async def _start(self, stack: AsyncExitStack) -> None:
-        courier = await stack.enter_async_context(Courier(self._broker.max_body_bytes))
-        intake = Intake(self._objects, self._clock)
+        courier = await stack.enter_async_context(Courier(self._broker.max_body_bytes, self._outbound()))
+        objects = self._wiring.objects
+        intake = Intake(objects, self._clock)
         readdresser = self._readdresser(courier, intake)
-        dispatcher = Dispatcher(self._subscriptions, intake, courier, readdresser, self._clock, self._broker.in_flight)
+        subscriptions = self._wiring.subscriptions.values()
+        dispatcher = Dispatcher(subscriptions, intake, courier, readdresser, self._clock, self._broker.in_flight)
         stream = Stream(
             self._node.host,
             self._node.redis_port,
@@ -94,18 +97,34 @@ class BrokerApp:
         dispatcher.attach(stream)
         stream.start()
         stack.push_async_callback(self._stop, dispatcher, stream)
-        self._ingress = Ingress(intake, stream, self._broker.max_body_bytes)
-        if self._broker.ping_sources == "on":
-            for source, target in self._ping_targets:
-                runner = PingRunner(source, target, intake, stream, courier, self._clock, self._node.tick_s)
-                stack.push_async_callback(_cancel, asyncio.create_task(runner.run()))
+        self._ingress = Ingress(intake, stream, self._broker, self._node.token)
+        pings = Pings(lambda ping: PingRunner(ping, intake, stream, courier, self._clock, self._node.tick_s))
+        stack.push_async_callback(pings.close)
+
+        def exchange(wiring: Wiring) -> None:
+            """Between two events: nothing here waits."""
+            stream.note_triggers(wiring.routes.generation, wiring.routes.triggers_of)
+            intake.exchange(wiring.routes)
+            dispatcher.exchange(wiring.subscriptions.values())
+            if self._broker.ping_sources == "on":
+                pings.exchange(wiring.pings)
+
+        exchange(self._wiring)
+        reloader = Reloader(self._wiring, self._watch, self._load, exchange)
+        stack.push_async_callback(_cancel, asyncio.create_task(reloader.run()))
         log.info(
             "broker of %s: %d brokers, %d triggers, PingSources %s",
             self._node.node,
-            len(self._objects.brokers),
-            len(self._objects.triggers),
+            len(objects.brokers),
+            len(objects.triggers),
             self._broker.ping_sources,
         )
+        for notice in objects.notices:
+            log.info("notice: %s", notice)
+
+    def _outbound(self) -> Outbound:
+        hosts = [self._node.host, *(node.ip for node in self._locator.nodes.values())]
+        return Outbound.of(hosts, self._node.broker_port, self._node.token, self._broker.allow)
 
     def _readdresser(self, courier: Courier, intake: Intake) -> Readdresser:
         url = URL.build(scheme="http", host=self._node.host, port=self._node.elect_port, path="/address")
@@ -129,57 +148,7 @@ def create_app(
     broker = broker or from_environment(BrokerSettings)
     if locator is None:
         locator = read_constellation(node.constellation) if node.constellation else NoServices()
-    return BrokerApp(node, broker, load_objects(broker.paths), locator, clock or SystemClock())
-
-
-def _subscriptions(objects: Objects, here: Here, locator: Locator, faults: list[Fault]) -> list[Subscription]:
-    subscriptions = []
-    for loaded in objects.triggers.values():
-        trigger = loaded.object
-        broker = objects.brokers[trigger.broker_id].object
-        hop = f"{trigger.broker_id}/{trigger.name}"
-        target = _resolve(loaded, ("spec", "subscriber"), trigger.spec.subscriber, here, locator, faults, hop)
-        # A Trigger's delivery replaces the Broker's whole.
-        delivery, owner = trigger.spec.delivery or broker.delivery, trigger.spec.delivery
-        sink = None
-        if delivery is not None and delivery.dead_letter_sink is not None:
-            location: Location = ("spec", "delivery", "deadLetterSink")
-            place = loaded if owner else objects.brokers[trigger.broker_id]
-            sink = _resolve(place, location, delivery.dead_letter_sink, here, locator, faults)
-        if target is not None:
-            policy = RetryPolicy.of(delivery)
-            subscriptions.append(Subscription(trigger.id, trigger.namespace, target, policy, sink))
-    return subscriptions
-
-
-def _ping_targets(
-    objects: Objects, here: Here, locator: Locator, faults: list[Fault]
-) -> list[tuple[PingSource, str | Target]]:
-    targets: list[tuple[PingSource, str | Target]] = []
-    for loaded in objects.ping_sources.values():
-        source = loaded.object
-        target: str | Target | None = broker_of(source.spec.sink, source.namespace)
-        if target is None or source.spec.sink.uri:
-            target = _resolve(loaded, ("spec", "sink"), source.spec.sink, here, locator, faults)
-        if target is not None:
-            targets.append((source, target))
-    return targets
-
-
-def _resolve(
-    loaded: Loaded[Any],
-    location: Location,
-    destination: Destination,
-    here: Here,
-    locator: Locator,
-    faults: list[Fault],
-    hop: str = "",
-) -> Target | None:
-    try:
-        return resolve(destination, loaded.object.namespace, here, locator, hop)
-    except (ConfigError, LookupError) as error:
-        faults.append(loaded.fault(location, str(error)))
-        return None
+    return BrokerApp(node, broker, locator, clock or SystemClock())
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -193,10 +162,12 @@ def __getattr__(name: str) -> BrokerApp:
         raise AttributeError(name)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        app = create_app()
+        settings = from_environment(BrokerSettings)
+        app = create_app(broker=settings)
     except ConfigError as error:
         sys.stderr.write(f"The broker cannot start.\n{error}\n")
         raise SystemExit(_APP_LOAD_ERROR) from None
+    guard(settings)
     # What was loaded stays; without this, every full collection under load walks all of it again.
     gc.collect()
     gc.freeze()

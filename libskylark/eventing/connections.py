@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from typing import Final, cast
 
 import httptools
 from yarl import URL
+
+from libskylark.eventing.outbound import Outbound
 
 _KEEPALIVE_S: Final = 15.0
 _HEAD_BYTES: Final = 64 * 1024  # of an answer
@@ -32,8 +35,9 @@ class Response:
 class Connections:
     """Kept connections by the place that they lead to."""
 
-    def __init__(self, body_limit_bytes: int) -> None:
+    def __init__(self, body_limit_bytes: int, outbound: Outbound | None = None) -> None:
         self._body_limit_bytes = body_limit_bytes
+        self._outbound = outbound or Outbound()
         self._idle: dict[_Place, list[_Connection]] = defaultdict(list)
 
     async def post(self, url: URL, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Response:
@@ -45,6 +49,8 @@ class Connections:
         if any(forbidden in texts for forbidden in "\r\n\0"):
             raise ValueError("a header has a line break or a NUL in it")
         lines = [f"{name}: {value}" for name, value in headers.items()]
+        if (authorization := self._outbound.authorization(place.host, place.port)) is not None:
+            lines.append(f"Authorization: {authorization}")
         head = "\r\n".join([start, *lines, f"Content-Length: {len(body)}", "", ""]).encode("latin-1")
         due_s = asyncio.get_running_loop().time() + timeout_s
         connection = self._kept(place) or await self._connect(place, due_s)
@@ -67,10 +73,27 @@ class Connections:
         loop, idle = asyncio.get_running_loop(), self._idle[place]
         tls = self._tls if place.secure else None
         async with asyncio.timeout_at(due_s):
+            host = await self._allowed_address(place) if self._outbound.looks_up(place.host) else place.host
             _, connection = await loop.create_connection(
-                lambda: _Connection(idle, self._body_limit_bytes), place.host, place.port, ssl=tls
+                lambda: _Connection(idle, self._body_limit_bytes),
+                host,
+                place.port,
+                ssl=tls,
+                server_hostname=place.host if tls else None,
             )
         return connection
+
+    async def _allowed_address(self, place: _Place) -> str:
+        """What a name leads to now; raises PermissionError where that is not allowed, as a name may be turned."""
+        found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        addresses = [str(info[4][0]) for info in found]
+        allow = self._outbound.allow
+        assert allow is not None, "else nothing has to be looked up"
+        for address in addresses:
+            if allow.allows(place.host, address, place.port):
+                return address
+        where = ", ".join(addresses)
+        raise PermissionError(f"{place.host} leads to {where}, which SKYLARK_SUBSCRIBER_ALLOW does not allow")
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -14,7 +14,9 @@ from libskylark.errors import InvalidEvent
 from libskylark.event import Event, from_http, to_http
 from libskylark.eventing.connections import Connections
 from libskylark.eventing.entry import NewEntry
+from libskylark.eventing.outbound import Outbound
 from libskylark.eventing.retry import RetryPolicy
+from libskylark.eventing.wordings import one_line, told_by
 
 # 404: the subscriber may just be starting. Other 4xx say that the event itself is refused.
 _RETRIED: Final = frozenset({404, 408, 409, 429})
@@ -45,6 +47,7 @@ class Result:
     attempts: int
     expired: bool = False
     readdressed: NewEntry | None = None
+    superseded: bool = False  # before the next attempt, as it is to be another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,8 @@ def write_request(url: URL, event: Event, passed: Mapping[str, str], namespace: 
 class Courier:
     """Posts events; keeps its connections. Use as an asynchronous context manager."""
 
-    def __init__(self, reply_limit_bytes: int = 10 * 1024 * 1024) -> None:
-        self._connections = Connections(reply_limit_bytes)
+    def __init__(self, reply_limit_bytes: int = 10 * 1024 * 1024, outbound: Outbound | None = None) -> None:
+        self._connections = Connections(reply_limit_bytes, outbound)
 
     async def __aenter__(self) -> Courier:
         return self
@@ -94,12 +97,15 @@ class Courier:
         on_failure: Callable[[Answer], None],
         remaining_s: Callable[[], float],
         elsewhere: Callable[[Answer], Awaitable[NewEntry | None]] | None = None,
+        superseded: Callable[[], bool] = lambda: False,
+        attempts: int = 0,
     ) -> Result:
         """Attempts until one succeeds, all are used up, or the event would expire before the next.
 
         `elsewhere` is asked after every failure that may be tried again; with what it gives, this delivery is over.
+        `superseded` is asked before every further attempt: where it says so, the caller goes on, with as many
+        `attempts` as the Result has.
         """
-        attempts = 0
         while True:
             answer = await self.post(request, policy.timeout_s)
             attempts += 1
@@ -115,6 +121,8 @@ class Courier:
             if delay_s >= remaining_s():
                 return Result(answer, attempts, expired=True)
             await pause(delay_s)
+            if superseded():
+                return Result(answer, attempts, superseded=True)
 
 
 def read_answer(status: int, headers: list[tuple[str, str]], body: bytes | None) -> Answer:
@@ -126,7 +134,7 @@ def read_answer(status: int, headers: list[tuple[str, str]], body: bytes | None)
         return _read_success(status, headers, named, body)
     retryable = status in _RETRIED or status >= 500
     retry_after_s = _retry_after_s(named.get("retry-after"))
-    return Answer(status, f"answered {status}", body, named, None, retryable, retry_after_s)
+    return Answer(status, f"answered {status}{told_by(named, body)}", body, named, None, retryable, retry_after_s)
 
 
 def _read_success(status: int, headers: Iterable[tuple[str, str]], named: Mapping[str, str], body: bytes) -> Answer:
@@ -134,12 +142,13 @@ def _read_success(status: int, headers: Iterable[tuple[str, str]], named: Mappin
     if not is_event:
         if not body:
             return Answer(status, headers=named)
-        reason = f"answered {status} with a body that is no CloudEvent"
+        reason = f"answered {status} with a body that is no CloudEvent{told_by(named, body)}"
         return Answer(502, reason, body, named, retryable=True)
     try:
         return Answer(status, headers=named, reply=from_http(headers, body))
     except InvalidEvent as error:
-        return Answer(502, f"answered {status} with a faulty CloudEvent: {error}", body, named, retryable=True)
+        reason = one_line(f"answered {status} with a faulty CloudEvent: {error}")
+        return Answer(502, reason, body, named, retryable=True)
 
 
 def _retry_after_s(value: str | None) -> float | None:

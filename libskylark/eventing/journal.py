@@ -1,4 +1,4 @@
-"""The journal: one record for every accepted event, and one for the outcome of each of its deliveries."""
+"""The journal: one record for every event that was sent to a broker, and one for the outcome of each delivery of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 
+from libskylark.timing import Timing
+
 KEY: Final = "broker:journal"
 FIRST: Final = "0-0"  # the position before the first record
 CAP: Final = 20_000  # records kept, about
@@ -18,7 +20,10 @@ OutcomeName = Literal["delivered", "replied", "forwarded", "readdressed", "dead-
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An event that a broker took; `to` names the triggers that want it, and is empty where none does."""
+    """An event that a broker took; `to` names the triggers that want it, and is empty where none does.
+
+    The others of the broker's Triggers filtered it: those of `generation` (see generations.py), without these.
+    """
 
     event: str
     source: str
@@ -27,7 +32,21 @@ class Accepted:
     cause: str | None
     to: tuple[str, ...]
     time: str
-    hop: bool = False  # handed over by another node's broker, whose journal has the event as well
+    hop: bool = False  # handed over for one Trigger, by another node's broker or out of the dead letters
+    broker: str = ""  # namespace/name; empty with `generation` where a hop, or a record of old, does not tell
+    generation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An event that a broker took for one it has already, and did nothing more with."""
+
+    event: str
+    source: str
+    type: str
+    chain: str
+    broker: str
+    time: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +64,13 @@ class Outcome:
     duration_ms: float
     time: str
     reason: str = ""
+    reply_chain: str = ""  # of a reply that began a chain of its own
+    timings: tuple[Timing, ...] = ()  # what the run that answered says of its reads of state and memory
 
 
-Record = Accepted | Outcome
+Record = Accepted | Duplicate | Outcome
+
+_KINDS: Final = {Accepted: "accepted", Duplicate: "duplicate", Outcome: "outcome"}
 
 
 class Reader(Protocol):
@@ -60,16 +83,19 @@ class Reader(Protocol):
 
 def encode(record: Record) -> str:
     """The JSON object that the stream's `record` field holds."""
-    kind = "accepted" if isinstance(record, Accepted) else "outcome"
-    return f'{{"kind":"{kind}",{orjson.dumps(record)[1:].decode()}'
+    return f'{{"kind":"{_KINDS[type(record)]}",{orjson.dumps(record)[1:].decode()}'
 
 
 def decode(text: str | bytes) -> Record:
     """The record of a JSON object; raises ValueError or TypeError for what is none."""
     fields = json.loads(text)
-    if fields.pop("kind") == "accepted":
+    kind = fields.pop("kind")
+    if kind == "accepted":
         return Accepted(**{**fields, "to": tuple(fields["to"])})
-    return Outcome(**fields)
+    if kind == "duplicate":
+        return Duplicate(**fields)
+    timings = tuple(Timing(**timing) for timing in fields.get("timings", ()))
+    return Outcome(**{**fields, "timings": timings})
 
 
 def read_journal(client: Reader, after_id: str = FIRST, block_ms: int = 0) -> list[tuple[str, Record]]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from libskylark.errors import StoreUnavailable
-from libskylark.eventing.journal import CAP, FIRST, Accepted, Outcome, Record, end_of_journal, read_journal
+from libskylark.eventing.journal import CAP, FIRST, Accepted, Duplicate, Outcome, Record, end_of_journal, read_journal
 from libskylark.store import Store
 
 _BLOCK_MS = 500  # how long one look waits for news: shorter than the stores' time-out
@@ -50,9 +50,11 @@ class Journey:
                 self._handed_over.update(pairs)
             else:
                 self._wanted.update(pairs)
+        elif isinstance(record, Duplicate):  # what becomes of the event is told of the first one
+            self._accepted.add(record.event)
         elif record.outcome != "forwarded":  # a forwarded event gets its outcome on the next node
             self._decided[record.event, record.trigger] += 1
-            if record.reply:
+            if record.reply and not record.reply_chain:
                 self._replies.add(record.reply)
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from libskylark.clock import rfc3339
 from libskylark.errors import CodecError
 from libskylark.event import Event
 from libskylark.eventing.keys import DEAD_LETTERS
@@ -18,7 +19,10 @@ _SHOWN: Final = 200  # characters of a letter that cannot be read
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that a Trigger's subscriber did not take, without its data; `position` is its id in the stream."""
+    """An event that a Trigger's subscriber did not take, without its data; `position` is its id in the stream.
+
+    The last five are None, empty or `trigger` alone in a letter of a broker that did not keep them yet.
+    """
 
     position: str
     attributes: Mapping[str, str]
@@ -28,6 +32,19 @@ class DeadLetter:
     status: int  # of the last answer; 0 where none came
     attempts: int
     time: str
+    receivers: tuple[str, ...]
+    """The Triggers that it is for: of an answer with a spent TTL those that would have taken it, else `trigger`."""
+    headers: Mapping[str, str]
+    """Those that were passed on with it, such as `traceparent`."""
+    ttl: int | None
+    chain: str | None
+    arrived: str | None
+    """When the broker took it (RFC 3339)."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has no TTL left: it is an answer that would have gone on with a loop of Triggers."""
+        return self.ttl is not None and self.ttl <= 0
 
 
 def list_letters(store: Store) -> list[DeadLetter]:
@@ -75,6 +92,11 @@ def _letter(position: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
             status=int(fields[b"status"]),
             attempts=int(fields[b"attempts"]),
             time=fields[b"time"].decode(),
+            receivers=tuple(fields.get(b"to", fields[b"trigger"]).decode().split(",")),
+            headers=dict(json.loads(fields.get(b"headers", b"{}"))),
+            ttl=int(fields[b"ttl"]) if b"ttl" in fields else None,
+            chain=fields[b"chain"].decode() if b"chain" in fields else None,
+            arrived=rfc3339(float(fields[b"arrived"])) if b"arrived" in fields else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         found = str(dict(fields))[:_SHOWN]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from libskylark.event import derived_id
-from libskylark.eventing.journal import Accepted, Outcome, Record
+from libskylark.eventing.journal import Accepted, Duplicate, Outcome, Record
 from libskylark.eventing.journey import Step
 
 _PREFIX_CHARS = 4  # of an id, at least, to stand for the whole
@@ -24,6 +24,8 @@ class Visit:
     deliveries: list[Delivery] = field(default_factory=list)
     caused: list[Visit] = field(default_factory=list)
     """Events that name this one as their cause, and came as the answer of no delivery."""
+    again: list[Duplicate] = field(default_factory=list)
+    """When the event came to this broker again, and was suppressed."""
     parent: Visit | None = None
 
     @property
@@ -36,7 +38,8 @@ class Visit:
         """When it was accepted, else when the first thing that is known of it happened (RFC 3339)."""
         if self.accepted is not None:
             return self.accepted.time
-        return min(delivery.outcome.time for delivery in self.deliveries if delivery.outcome)
+        known = [delivery.outcome.time for delivery in self.deliveries if delivery.outcome]
+        return min(known + [duplicate.time for duplicate in self.again])
 
 
 @dataclass(eq=False, slots=True)
@@ -124,6 +127,7 @@ class _Tree:
         """The journal of one node: every outcome is that of the first acceptance which still waits for it."""
         waiting: dict[tuple[str, str], list[tuple[Visit, Delivery]]] = defaultdict(list)
         lost: dict[str, Visit] = {}
+        taken: dict[tuple[str, str, str], Visit] = {}
         unanswered: dict[str, list[Visit]] = defaultdict(list)
         for step in steps:
             record = step.record
@@ -134,19 +138,29 @@ class _Tree:
                     waiting[record.event, delivery.trigger].append((visit, delivery))
                 if not record.hop:
                     unanswered[record.event].append(visit)
+                    taken[record.event, record.source, record.broker] = visit
+                continue
+            if isinstance(record, Duplicate):
+                first = taken.get((record.event, record.source, record.broker))
+                (first or self._lost(lost, step)).again.append(record)
                 continue
             if queue := waiting[record.event, record.trigger]:
                 visit, delivery = queue.pop(0)
                 delivery.outcome = record
             else:
-                if record.event not in lost:
-                    lost[record.event] = self._add(Visit(step.node, record.event, record.type, None))
-                visit, delivery = lost[record.event], Delivery(record.trigger, record)
+                visit, delivery = self._lost(lost, step), Delivery(record.trigger, record)
                 visit.deliveries.append(delivery)
             # An answer is stored together with the outcome that it led to, and before it.
             answers = unanswered[record.reply] if record.reply else []
             if answers and _attach(visit, answers[-1]):
                 delivery.reply = answers.pop()
+
+    def _lost(self, lost: dict[str, Visit], step: Step) -> Visit:
+        """The visit whose acceptance the journal no longer has."""
+        record = step.record
+        if record.event not in lost:
+            lost[record.event] = self._add(Visit(step.node, record.event, record.type, None))
+        return lost[record.event]
 
     def _by_event(self) -> dict[str, list[Visit]]:
         by_event: dict[str, list[Visit]] = defaultdict(list)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from libskylark.errors import DocumentError, Fault
+from libskylark.eventing.notices import Notice, notice, notices_of
 from libskylark.eventing.objects import (
     EVENTING_GROUP,
     SOURCES_GROUP,
@@ -26,9 +28,12 @@ _KINDS: Final[dict[str, dict[str, type[Broker] | type[Trigger] | type[PingSource
 }
 # Knative kinds of these groups that a cluster knows and this engine has no use for.
 _SKIPPED: Final = {
-    EVENTING_GROUP: {"EventType", "EventPolicy", "EventTransform", "RequestReply"},
+    EVENTING_GROUP: {"EventType", "EventPolicy", "EventTransform", "RequestReply", "RabbitmqBrokerConfig"},
     SOURCES_GROUP: {"ApiServerSource", "ContainerSource", "SinkBinding", "IntegrationSource"},
 }
+# Whose Brokers this engine stands in for; those of another class are for the engine of that class, as in Knative.
+_CLASS: Final = "eventing.knative.dev/broker.class"
+_OWN_CLASS: Final = "MTChannelBasedBroker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,12 @@ class Loaded(Generic[Kind]):
 
 @dataclass(slots=True)
 class Objects:
-    """What the files define, by `namespace/name`, in the order of the files."""
+    """What the files define, by `namespace/name`, in the order of the files, and what of it has no meaning here."""
 
     brokers: dict[str, Loaded[Broker]] = field(default_factory=dict)
     triggers: dict[str, Loaded[Trigger]] = field(default_factory=dict)
     ping_sources: dict[str, Loaded[PingSource]] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
 
 
 def load_objects(paths: Iterable[Path]) -> Objects:
@@ -70,7 +76,9 @@ def load_objects(paths: Iterable[Path]) -> Objects:
     """
     objects, faults = Objects(), list[Fault]()
     for path in paths:
-        for file in _yaml_files(path, faults):
+        if not path.exists():
+            faults.append(Fault(str(path), 0, "", "no such file or folder"))
+        for file in object_files(path):
             _read_file(file, objects, faults)
     if not objects.brokers and not faults:
         implied = {"apiVersion": f"{EVENTING_GROUP}/v1", "kind": "Broker", "metadata": {"name": "default"}}
@@ -81,14 +89,17 @@ def load_objects(paths: Iterable[Path]) -> Objects:
     return objects
 
 
-def _yaml_files(path: Path, faults: list[Fault]) -> Iterator[Path]:
-    if path.is_dir():
-        found = [file for file in path.rglob("*") if file.suffix in (".yaml", ".yml") and file.is_file()]
-        yield from sorted(file for file in found if file.stem != "kustomization")
-    elif path.exists():
-        yield path
-    else:
-        faults.append(Fault(str(path), 0, "", "no such file or folder"))
+def object_files(path: Path) -> list[Path]:
+    """The YAML files of a folder, sorted; a file itself. Hidden ones are left out: a ConfigMap that is mounted as a
+    folder has its files in a hidden folder, too, and editors hide what they are about to rename.
+    """
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if name.endswith((".yaml", ".yml")) and not name.startswith(".")]
+    return sorted(file for file in found if file.stem != "kustomization" and file.is_file())
 
 
 def _read_file(path: Path, objects: Objects, faults: list[Fault]) -> None:
@@ -106,11 +117,14 @@ def _read_file(path: Path, objects: Objects, faults: list[Fault]) -> None:
 
 def _read_object(document: Document, objects: Objects) -> None:
     api_version, kind = (document.content.get(name) for name in ("apiVersion", "kind"))
-    missing = [name for name, value in (("apiVersion", api_version), ("kind", kind)) if not value]
-    if missing:
+    given = {"apiVersion": api_version, "kind": kind}
+    if missing := [name for name, value in given.items() if not value]:
         raise DocumentError([document.fault((name,), "is required") for name in missing])
+    if odd := [name for name, value in given.items() if not isinstance(value, str)]:
+        raise DocumentError([document.fault((name,), f"found {given[name]!r}, expected a text") for name in odd])
     group = str(api_version).partition("/")[0]
     if group not in _KINDS or kind in _SKIPPED[group]:
+        objects.notices.append(notice(document, ("kind",), kind))
         return
     if kind not in _KINDS[group]:
         known = ", ".join(sorted({*_KINDS[group], *_SKIPPED[group]}))
@@ -119,15 +133,20 @@ def _read_object(document: Document, objects: Objects) -> None:
         raise DocumentError([document.fault(("apiVersion",), f"found {api_version!r}, expected '{group}/v1'")])
     model = _KINDS[group][kind]
     if model is Broker:
-        _add(objects.brokers, Broker, document)
+        broker = document.validate(Broker)
+        if (broker.metadata.annotations or {}).get(_CLASS, _OWN_CLASS) == _OWN_CLASS:
+            _add(objects.brokers, Broker, document)
     elif model is Trigger:
         _add(objects.triggers, Trigger, document)
     else:
         _add(objects.ping_sources, PingSource, document)
+    objects.notices += notices_of(document)
 
 
 def _add(known: dict[str, Loaded[Kind]], model: type[Kind], document: Document) -> None:
     loaded = Loaded(document.validate(model), document)
+    if faults := [loaded.fault(location, message) for location, message in loaded.object.faults()]:
+        raise DocumentError(faults)
     if (first := known.get(loaded.object.id)) is not None:
         place = f"{first.file}:{first.line}"
         message = f"{loaded.object.kind} {loaded.object.id} is already defined in {place}"

@@ -4,74 +4,40 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
+import json
+from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from libskylark.eventing.cesql import compiled
+from libskylark.eventing import annotated
+from libskylark.eventing.cron import check_cron
+from libskylark.eventing.values import (
+    AttributeName,
+    Attributes,
+    Duration,
+    Expression,
+    FilterAttributes,
+    Given,
+    Key,
+    Label,
+    Namespace,
+    NonEmpty,
+    ObjectName,
+    PositiveDuration,
+)
+from libskylark.yamlfile import Location
 
 EVENTING_GROUP: Final = "eventing.knative.dev"
 SOURCES_GROUP: Final = "sources.knative.dev"
 
-_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_ISO_DURATION: Final = re.compile(
-    r"P(?=\d|T\d)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
-    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
-)
-_SECONDS_PER: Final = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+_INT32_MAX: Final = 2**31 - 1
 # The attributes that an event's sender or the broker sets, so that an override would break them.
 _NOT_EXTENSIONS: Final = {"id", "source", "type", "specversion", "time", "data", "datacontenttype", "dataschema"}
-
-
-def parse_iso_duration_s(text: str) -> float:
-    """Seconds of an ISO 8601 duration such as PT0.2S or P1DT12H; raises ValueError."""
-    match = _ISO_DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError("expected an ISO 8601 duration such as PT0.2S or PT1M, without years and months")
-    return sum(float(number) * _SECONDS_PER[unit] for unit, number in match.groupdict().items() if number)
-
-
-def _is_positive_duration(text: str) -> str:
-    if parse_iso_duration_s(text) <= 0:
-        raise ValueError("expected a duration above zero")
-    return text
-
-
-def _is_attribute(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]+", name):
-        raise ValueError(f"found {name!r}: attribute names are lower-case letters and digits")
-    return name
-
-
-def _is_expression(text: str) -> str:
-    compiled(text)  # raises a ValueError that says where it cannot be parsed
-    return text
-
-
-def _is_given(text: str) -> str:
-    if not text:
-        raise ValueError("is required")
-    return text
-
-
-def _is_name(name: str) -> str:
-    if len(name) > 253 or not _NAME.fullmatch(name):
-        raise ValueError("expected a DNS-1123 name: lower-case letters, digits, '-' and '.'")
-    return name
-
-
-Duration = Annotated[str, AfterValidator(_is_positive_duration)]
-AttributeName = Annotated[str, AfterValidator(_is_attribute)]
-ObjectName = Annotated[str, AfterValidator(_is_name)]
-NonEmpty = Annotated[str, Field(min_length=1)]
-# An empty value in Trigger's `filter.attributes` means "any value", as it always has in Knative.
-Attributes = dict[AttributeName, str]
-FilterAttributes = Annotated[dict[AttributeName, NonEmpty], Field(min_length=1)]
 
 
 class Model(BaseModel):
@@ -80,26 +46,42 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Metadata(BaseModel):
-    """What matters of an object's metadata; Kubernetes adds many more fields when it exports one."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+class Metadata(Model):
+    """What matters of an object's metadata, and what Kubernetes adds when it exports one."""
 
     name: ObjectName
-    namespace: ObjectName = "default"
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+    namespace: Namespace = "default"
+    labels: dict[Key, Label] | None = None
+    annotations: dict[Key, str] | None = None
+    creation_timestamp: Any = Field(None, alias="creationTimestamp")
+    deletion_grace_period_seconds: Any = Field(None, alias="deletionGracePeriodSeconds")
+    deletion_timestamp: Any = Field(None, alias="deletionTimestamp")
+    finalizers: Any = None
+    generate_name: Any = Field(None, alias="generateName")
+    generation: Any = None
+    managed_fields: Any = Field(None, alias="managedFields")
+    owner_references: Any = Field(None, alias="ownerReferences")
+    resource_version: Any = Field(None, alias="resourceVersion")
+    self_link: Any = Field(None, alias="selfLink")
+    uid: Any = None
 
 
 class Reference(Model):
-    """A KReference: the object that takes the events."""
+    """A KReference: another object."""
 
+    api_version: NonEmpty = Field(alias="apiVersion")
     kind: NonEmpty
     name: NonEmpty
-    api_version: str | None = Field(None, alias="apiVersion")
     namespace: str | None = None
-    group: str | None = None
-    address: str | None = None
+
+
+class BrokerReference(Model):
+    """A Broker of another namespace, which is a feature of clusters that switch it on."""
+
+    api_version: str | None = Field(None, alias="apiVersion")
+    kind: str | None = None
+    name: str | None = None
+    namespace: str | None = None
 
 
 class Destination(Model):
@@ -129,20 +111,13 @@ class Destination(Model):
 class Delivery(Model):
     """How hard delivery is tried, and where an event goes that nobody took."""
 
-    retry: Annotated[int, Field(ge=0)] | None = None
+    retry: Annotated[int, Field(ge=0, le=_INT32_MAX)] | None = None
     backoff_policy: Literal["linear", "exponential"] | None = Field(None, alias="backoffPolicy")
     backoff_delay: Duration | None = Field(None, alias="backoffDelay")
-    timeout: Duration | None = None
-    retry_after_max: str | None = Field(None, alias="retryAfterMax")
+    timeout: PositiveDuration | None = None
+    retry_after_max: Duration | None = Field(None, alias="retryAfterMax")
     dead_letter_sink: Destination | None = Field(None, alias="deadLetterSink")
     format: Literal["json", "binary"] | None = None
-
-    @field_validator("retry_after_max")
-    @classmethod
-    def _is_duration(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_iso_duration_s(text)  # PT0S is allowed here: it turns Retry-After off
-        return text
 
 
 class Dialect(Model):
@@ -154,7 +129,7 @@ class Dialect(Model):
     all: Annotated[list[Dialect], Field(min_length=1)] | None = None
     any: Annotated[list[Dialect], Field(min_length=1)] | None = None
     not_: Dialect | None = Field(None, alias="not")
-    cesql: Annotated[str, AfterValidator(_is_expression)] | None = None
+    cesql: Expression | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Dialect:
@@ -170,8 +145,8 @@ class Filter(Model):
 
 
 class TriggerSpec(Model):
-    broker: Annotated[str, AfterValidator(_is_given)]
-    broker_ref: dict[str, str] | None = Field(None, alias="brokerRef")
+    broker: Given
+    broker_ref: BrokerReference | None = Field(None, alias="brokerRef")
     filter: Filter | None = None
     filters: list[Dialect] | None = None
     subscriber: Destination
@@ -179,7 +154,7 @@ class TriggerSpec(Model):
 
 
 class BrokerSpec(Model):
-    config: dict[str, Any] | None = None
+    config: Reference | None = None
     delivery: Delivery | None = None
 
 
@@ -207,8 +182,7 @@ class PingSourceSpec(Model):
     @field_validator("schedule")
     @classmethod
     def _is_cron(cls, schedule: str) -> str:
-        if len(schedule.split()) not in (5, 6):
-            raise ValueError("expected 5 fields, or 6 with the seconds first")
+        check_cron(schedule)
         try:
             croniter(schedule, second_at_beginning=True).get_next()
         except CroniterError as error:
@@ -256,6 +230,14 @@ class _Object(Model):
     def id(self) -> str:
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return self.metadata.annotations or {}
+
+    def faults(self) -> Iterator[tuple[Location, str]]:
+        """What is wrong between several fields, and with the values of annotations: where, and why."""
+        yield from annotated.own_faults(self.annotations, ())
+
 
 class Broker(_Object):
     api_version: Literal["eventing.knative.dev/v1"] = Field(alias="apiVersion")
@@ -265,6 +247,14 @@ class Broker(_Object):
     @property
     def delivery(self) -> Delivery | None:
         return self.spec.delivery if self.spec else None
+
+    @property
+    def duplicate_window_s(self) -> float | None:
+        """For how long an event of the same source and id is a duplicate; None where duplicates pass."""
+        return annotated.duplicate_window_s(self.annotations)
+
+    def faults(self) -> Iterator[tuple[Location, str]]:
+        yield from annotated.broker_faults(self.annotations)
 
 
 class Trigger(_Object):
@@ -276,8 +266,26 @@ class Trigger(_Object):
     def broker_id(self) -> str:
         return f"{self.namespace}/{self.spec.broker}"
 
+    def faults(self) -> Iterator[tuple[Location, str]]:
+        yield from super().faults()
+        yield from annotated.trigger_faults(self.annotations, self.namespace, self.spec.broker)
+
 
 class PingSource(_Object):
     api_version: Literal["sources.knative.dev/v1"] = Field(alias="apiVersion")
     kind: Literal["PingSource"]
     spec: PingSourceSpec
+
+    def faults(self) -> Iterator[tuple[Location, str]]:
+        yield from super().faults()
+        if self.spec.content_type == "application/json":  # and no other spelling, as Knative has it
+            for name, data in (("data", self.spec.data), ("dataBase64", self.spec.data_base64)):
+                if data and not _is_json_object(data if name == "data" else base64.b64decode(data)):
+                    yield ("spec", name), f"found {data[:40]!r}: of application/json, Knative takes a JSON object only"
+
+
+def _is_json_object(data: str | bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict | NoneType)
+    except (ValueError, RecursionError):
+        return False

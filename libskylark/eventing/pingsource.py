@@ -7,6 +7,7 @@ import base64
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ from libskylark.errors import StoreUnavailable
 from libskylark.event import EPOCH, TICK_TYPE, Event, derived_id
 from libskylark.eventing.delivery import Answer, Courier, write_request
 from libskylark.eventing.intake import Intake
-from libskylark.eventing.objects import PingSource
+from libskylark.eventing.objects import PingSource, PingSourceSpec
 from libskylark.eventing.resolve import Target
 from libskylark.eventing.retry import RetryPolicy
 from libskylark.eventing.stream import Stream, StreamFull
@@ -52,13 +53,25 @@ class Schedule:
         return round((cycle * _CALENDAR_S + planned_s) * self._tick_s / _MINUTE_S, 3)
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A PingSource, and where it sends to: the `namespace/name` of a broker here, or an address elsewhere."""
+
+    source: PingSource
+    target: str | Target
+
+    @property
+    def traits(self) -> tuple[PingSourceSpec, str | Target]:
+        """All that its events depend on, but for its name."""
+        return self.source.spec, self.target
+
+
 class PingRunner:
-    """Runs one PingSource until it is cancelled."""
+    """Runs one PingSource."""
 
     def __init__(
         self,
-        source: PingSource,
-        target: str | Target,
+        ping: Ping,
         intake: Intake,
         stream: Stream,
         courier: Courier,
@@ -66,34 +79,60 @@ class PingRunner:
         tick_s: float = _MINUTE_S,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """`target` is the `namespace/name` of a broker here, or an address elsewhere."""
-        self._source = source
-        self._target = target
+        self._source = source = ping.source
+        self._target = ping.target
         self._intake = intake
         self._stream = stream
         self._courier = courier
         self._clock = clock
         self._ticks = Ticks(tick_s)
         self._sleep = sleep
+        self._stopping = asyncio.Event()
         self._schedule = Schedule(source.spec.schedule, source.spec.timezone, tick_s)
         self._path = f"/apis/v1/namespaces/{source.namespace}/pingsources/{source.name}"
 
-    async def run(self) -> None:
-        """Fires at every planned time. One that passed while nothing could be sent is not made up for."""
-        last_ms = await self._stream.last_tick_ms(self._source.id)
-        after_s = self._clock.now_s()
-        if last_ms is not None and (missed_s := self._schedule.next_s(last_ms / 1000)) <= after_s:
-            log.warning("PingSource %s: nothing was sent from %s on", self._source.id, rfc3339(missed_s))
-        while True:
-            planned_s = self._schedule.next_s(after_s)
-            while (wait_s := planned_s - self._clock.now_s()) > 0:
-                await self._sleep(wait_s)
+    async def run(self, since_s: float | None = None) -> float:
+        """Fires at every planned time after `since_s` (by default, from now on) until it is told to stop.
+
+        A time that passed while nothing could be sent is not made up for. Answers until when every planned time has
+        been seen to: that is the `since_s` of a runner that takes over.
+        """
+        if since_s is None:
+            since_s = await self._start_s()
+        while await self._reaches(planned_s := self._schedule.next_s(since_s)):
             following_s = self._schedule.next_s(planned_s)
             if not await self._fire(planned_s, following_s):
+                if self._stopping.is_set():
+                    return since_s
                 log.warning("PingSource %s: missed the tick of %s", self._source.id, rfc3339(planned_s))
             # A process that was asleep goes on with the present.
             now_s = self._clock.now_s()
-            after_s = planned_s if now_s < self._schedule.next_s(following_s) else now_s
+            since_s = planned_s if now_s < self._schedule.next_s(following_s) else now_s
+        return max(since_s, min(self._clock.now_s(), planned_s - 2 * _ROUNDING_S))
+
+    def stop(self) -> None:
+        """Waits for no further planned time, and sends nothing again; what is being sent now may end."""
+        self._stopping.set()
+
+    async def _start_s(self) -> float:
+        last_ms = await self._stream.last_tick_ms(self._source.id)
+        now_s = self._clock.now_s()
+        if last_ms is not None and (missed_s := self._schedule.next_s(last_ms / 1000)) <= now_s:
+            log.warning("PingSource %s: nothing was sent from %s on", self._source.id, rfc3339(missed_s))
+        return now_s
+
+    async def _reaches(self, planned_s: float) -> bool:
+        """Waits for a planned time; False where it is told to stop before."""
+        while (wait_s := planned_s - self._clock.now_s()) > 0:
+            if self._stopping.is_set():
+                return False
+            waits = [asyncio.ensure_future(each) for each in (self._sleep(wait_s), self._stopping.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        return True
 
     def event(self, planned_s: float) -> Event:
         """The event of a planned time; the same one whenever it is asked for."""
@@ -120,6 +159,8 @@ class PingRunner:
         while self._clock.now_s() < until_s:
             if await self._send(event, planned_s):
                 return True
+            if self._stopping.is_set():
+                return False
             await self._sleep(_RETRY_S)
         return False
 
@@ -128,6 +169,8 @@ class PingRunner:
             if not self._stream.is_first:  # ticks that come into a broker here are told apart by the stream
                 return True
             return not (await self._post(self._target, event)).failed
+        if not self._intake.has_broker(self._target):  # removed just now, and this source's successor goes elsewhere
+            return False
         new = self._intake.arrived(self._target, event, {})
         try:
             await self._stream.add(new, tick=(self._source.id, round(planned_s * 1000)))

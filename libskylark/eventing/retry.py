@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from libskylark.eventing.objects import Delivery, parse_iso_duration_s
+from libskylark.eventing.objects import Delivery
+from libskylark.eventing.values import parse_iso_duration_s
 
 _LONGEST_S: Final = 3600.0  # keeps 2^n in bounds
 

@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from libskylark.config import Seconds
+from libskylark.eventing.outbound import AllowList
+
+# gunicorn gives up waiting for a body after its own --timeout, 30 s by default.
+BodySeconds = Annotated[Seconds, Field(le=25)]
 
 
 class BrokerSettings(BaseModel):
@@ -21,6 +25,22 @@ class BrokerSettings(BaseModel):
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         default=10 * 1024 * 1024, validation_alias="SKYLARK_BROKER_MAX_BODY_BYTES"
     )
+    # Bytes of bodies that are read or wait to be stored, of all requests together.
+    max_held_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=64 * 1024 * 1024, validation_alias="SKYLARK_BROKER_MAX_HELD_BYTES"
+    )
+    max_headers: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=100, validation_alias="SKYLARK_BROKER_MAX_HEADERS"
+    )
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = Field(
+        default=32 * 1024, validation_alias="SKYLARK_BROKER_MAX_HEADER_BYTES"
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        default=1000, validation_alias="SKYLARK_BROKER_MAX_CONNECTIONS"
+    )
+    head_timeout_s: Seconds = Field(default=10.0, validation_alias="SKYLARK_BROKER_HEAD_TIMEOUT")
+    body_timeout_s: BodySeconds = Field(default=10.0, validation_alias="SKYLARK_BROKER_BODY_TIMEOUT")
+    subscriber_allow: str = Field(default="", validation_alias="SKYLARK_SUBSCRIBER_ALLOW")
     stream_max: Annotated[int, Field(ge=1)] = Field(default=100_000, validation_alias="SKYLARK_BROKER_STREAM_MAX")
     in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(default=16, validation_alias="SKYLARK_BROKER_IN_FLIGHT")
     grace_s: Seconds = Field(default=5.0, validation_alias="SKYLARK_BROKER_GRACE")
@@ -36,6 +56,24 @@ class BrokerSettings(BaseModel):
         if not [part for part in value.split(os.pathsep) if part]:
             raise ValueError(f"expected files and folders, separated by {os.pathsep!r}")
         return value
+
+    @field_validator("max_held_bytes")
+    @classmethod
+    def _has_room_for_one(cls, value: int, info: ValidationInfo) -> int:
+        if value < (largest := info.data.get("max_body_bytes", 0)):
+            raise ValueError(f"expected at least {largest}, the largest body (SKYLARK_BROKER_MAX_BODY_BYTES)")
+        return value
+
+    @field_validator("subscriber_allow")
+    @classmethod
+    def _is_allow_list(cls, value: str) -> str:
+        AllowList.parse(value)
+        return value
+
+    @property
+    def allow(self) -> AllowList | None:
+        """The hosts that subscribers may be on; None for any."""
+        return AllowList.parse(self.subscriber_allow) if self.subscriber_allow.strip(", ") else None
 
     @property
     def paths(self) -> list[Path]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from libskylark.errors import SkylarkError, StoreUnavailable
 from libskylark.eventing.entry import Content, Entry, NewEntry, unpack
+from libskylark.eventing.generations import generation_operations
 from libskylark.eventing.keys import EVENTS, TICKS
 from libskylark.eventing.membership import Membership
 from libskylark.eventing.resident import Resident
@@ -101,6 +102,10 @@ class Stream:
         added = [settlement.reply] if settlement.reply else []
         finished = None if entry.remaining else entry
         return self._writer.put(operations, added, lasting=True, finished=finished)
+
+    def note_triggers(self, generation: str, triggers: Mapping[str, Sequence[str]]) -> None:
+        """Keeps what a generation of Triggers means, before any record names it: broker -> its Triggers."""
+        self._writer.stand(generation_operations(generation, triggers))
 
     async def content(self, entry: Entry) -> Content | None:
         """What the entry holds, from memory or from Redis; None where Redis has lost it."""

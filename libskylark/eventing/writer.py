@@ -54,6 +54,7 @@ class Writer:
         self._batch = 0
         self._uncertain: list[Write] = []  # sent in the last batch, with no answer
         self._queue: deque[Write] = deque()
+        self._standing: list[Any] = []
         self._wake = asyncio.Event()
         self._nudged = False  # another dispatcher has stored something for this one
         self._look_due = False
@@ -100,6 +101,15 @@ class Writer:
         self._queue.append(Write(operations, added, stored, size, lasting, finished))
         self._wake.set()
         return stored
+
+    def stand(self, operations: list[Any]) -> None:
+        """Stores operations that may be repeated, before all that is put from now on; and anew whenever Redis was away.
+
+        They stand in for those of an earlier call.
+        """
+        self._standing = operations
+        if self.opened.is_set():
+            self.put(operations, [], lasting=True)
 
     async def _run(self) -> None:
         wait_s = _BACKOFF_S[0]
@@ -220,6 +230,9 @@ class Writer:
         else:
             self._queue.extendleft(write for write in reversed(self._uncertain) if write.lasting)
         self._uncertain = []
+        if self._standing:
+            stored: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+            self._queue.appendleft(Write(self._standing, [], stored, 0, True))
         await self._membership.take_over(at_once=new)
         await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
         if new:

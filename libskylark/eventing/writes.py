@@ -24,9 +24,14 @@ class Write:
 
 @dataclass(slots=True)
 class Letter:
-    """An event for the dead letters."""
+    """An event for the dead letters: with all that an entry keeps, and why no subscriber has it.
+
+    `receivers` are the Triggers that it is for: the one that it was delivered to, `trigger`, or, where the event is an
+    answer with a spent TTL, those that would have taken it.
+    """
 
     content: Content
+    receivers: tuple[str, ...]
     trigger: str
     reason: str
     status: int
@@ -84,6 +89,6 @@ def _operation(operations: list[Any], name: str, *arguments: Any) -> None:
 
 
 def _letter_fields(letter: Letter) -> list[Any]:
-    event = pack(NewEntry(letter.content, (letter.trigger,), ""))[:4]  # attributes and data
+    event = pack(NewEntry(letter.content, letter.receivers, ""))
     fields: list[Any] = ["trigger", letter.trigger, "reason", letter.reason, "status", letter.status]
     return [*event, *fields, "attempts", letter.attempts, "time", letter.time]

@@ -75,7 +75,7 @@ class Tally:
             kinds.get(record.type, set()).add(record.event)
             if record.type == FRAME_TYPE:
                 self.frames.setdefault(record.chain, FrameRecord(Journey(record.chain)))
-        elif record.type == TICK_TYPE and record.outcome == "dead-lettered" and "-camera" in record.trigger:
+        elif isinstance(record, Outcome) and _is_refused_picture(record):
             self.refused[record.event] = record.reason or f"status {record.status}"
         if frame := self.frames.get(record.chain):
             frame.journey.add(step)
@@ -234,6 +234,11 @@ def is_decision(record: Outcome) -> bool:
     """Whether the alarm took the frame's hotspots: its own Trigger, and an answer without complaint."""
     by_alarm = record.type == HOTSPOTS_TYPE and record.trigger.rpartition("/")[2].endswith("-alarm")
     return by_alarm and record.outcome in ("delivered", "replied")
+
+
+def _is_refused_picture(record: Outcome) -> bool:
+    """Whether a camera refused the picture that a tick brought it to."""
+    return record.type == TICK_TYPE and record.outcome == "dead-lettered" and "-camera" in record.trigger
 
 
 def _alarm_memories(lab: Lab, stores: dict[str, Store]) -> tuple[int, list[dict[str, Any]]]:

@@ -19,12 +19,10 @@ from libskylark.lab.link_server import APP as LINKS_APP
 from libskylark.lab.link_server import PORT as LINKS_PORT
 from libskylark.lab.link_server import VARIABLE as LINKS_VARIABLE
 from libskylark.lab.link_server import LinkConfig
-from libskylark.lab.process import ProcessSpec, Role, WorkerClass
+from libskylark.lab.process import SERVICE_APPS, ProcessSpec, Role, WorkerClass
 from libskylark.lab.redis_server import redis_command
 from libskylark.project import Project
 from libskylark.yamlfile import dump
-
-_BROKER_APP: Final = "libskylark.eventing.app:app"
 
 # What every process of the lab imports sooner or later: imported once, before all are forked from it.
 _PRELOAD: Final = (
@@ -145,7 +143,9 @@ class Plan:
     def _redis(self, node: str) -> ProcessSpec:
         host, port = self.constellation.nodes[node].ip, self._ports.redis_port
         directory = self.options.run_directory / "redis" / node
-        argv = redis_command(self.options.redis_binary, host, port, directory, self._ports.password)
+        argv = redis_command(
+            self.options.redis_binary, host, port, directory, self._ports.password, self._ports.redis_fsync
+        )
         name = f"{node}-redis"
         return ProcessSpec(name, node, "redis", host, port, directory, self._log(name), dict(os.environ), tuple(argv))
 
@@ -156,7 +156,7 @@ class Plan:
             "SKYLARK_PING_SOURCES": "on" if node == self.home else "off",
         }
         return self._gunicorn(
-            node, "broker", "broker", self._ports.broker_port, _BROKER_APP, self.project.root, environment
+            node, "broker", "broker", self._ports.broker_port, SERVICE_APPS["broker"], self.project.root, environment
         )
 
     def _service(self, node: str, name: str) -> ProcessSpec:
@@ -166,8 +166,7 @@ class Plan:
         own = self.project.functions.get(role)
         if own is not None:
             return self._gunicorn(node, role, role, port, "function:app", own.folder)
-        app = f"libskylark.services.{role.replace('-', '_')}:create_app()"
-        return self._gunicorn(node, role, role, port, app, self.project.root)
+        return self._gunicorn(node, role, role, port, SERVICE_APPS[role], self.project.root)
 
     def _function(self, node: str, name: str, port: int) -> ProcessSpec:
         return self._gunicorn(node, name, "function", port, "function:app", self.project.functions[name].folder)
@@ -196,6 +195,7 @@ class Plan:
             "LOCAL_NODE_HOST": host,
             "SKYLARK_TICK": f"{self.tick_s}s",
             "SKYLARK_CONSTELLATION": str(self._constellation_of(node)),
+            "SKYLARK_NODES": "file",  # a lab within a pod is no part of its cluster
         }
 
     def _constellation_of(self, node: str) -> Path:

@@ -26,6 +26,13 @@ STOP_ORDER: Final[tuple[tuple[Role, ...], ...]] = (
 #: The last two are about the fork server itself: serving (all is imported), and lost (it died).
 EventKind = Literal["started", "restarted", "booted", "exited", "stopped", "gave-up", "serving", "lost"]
 
+#: The library's own applications, by role.
+SERVICE_APPS: Final = {
+    "node-info": "libskylark.services.node_info:create_app()",
+    "elect": "libskylark.services.elect:create_app()",
+    "broker": "libskylark.eventing.app:app",
+}
+
 #: One thread each: with some fifty processes on a few cores, more of them only fight for the caches.
 THREAD_LIMITS: Final = {
     "OMP_NUM_THREADS": "1",

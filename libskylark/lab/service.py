@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from gunicorn import util
@@ -27,7 +26,7 @@ from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gasgi import ASGIWorker
 
-from libskylark.errors import SkylarkError
+from libskylark.lab.gunicorn_app import load_app, worker_settings
 from libskylark.lab.process import THREAD_LIMITS, ProcessEvent, ProcessSpec
 
 KEEPALIVE_S: Final = 30
@@ -157,31 +156,23 @@ class Service(BaseApplication):  # type: ignore[misc]
         self.cfg = _CONFIG
 
     def load_config(self) -> None:
-        spec, shared_memory = self._spec, Path("/dev/shm")  # noqa: S108  gunicorn removes its file's name at once
+        spec = self._spec
         settings: dict[str, Any] = {
+            **worker_settings(spec.worker_class, spec.threads),
             "bind": f"fd://{self._listener_fd}",
             "backlog": BACKLOG,
-            "workers": 1,
             "worker_class": gthread.ThreadWorker if spec.worker_class == "gthread" else _LabAsgiWorker,
-            "threads": spec.threads if spec.worker_class == "gthread" else 1,
             "keepalive": KEEPALIVE_S,
             "graceful_timeout": GRACEFUL_TIMEOUT_S[spec.worker_class],
-            "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
             "proc_name": spec.name,
             "loglevel": "warning",
-            "asgi_loop": "uvloop",
             "post_worker_init": self._post_worker_init,
         }
-        if "control_socket_disable" in self.cfg.settings:  # since gunicorn 25
-            settings["control_socket_disable"] = True
         for name, value in settings.items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        try:
-            return util.import_app(self._spec.app)
-        except SkylarkError as error:  # the user's file is wrong: say so in its words, not with our stack
-            raise AppImportError(str(error)) from None
+        return load_app(self._spec.app)
 
     def _post_worker_init(self, worker: Worker) -> None:
         event = ProcessEvent("booted", self._spec.name, os.getpid(), time_s=time.time())

@@ -67,6 +67,32 @@ def test_faults_as_json_have_file_line_field_and_message(faulty: Path) -> None:
     } in report["faults"]
 
 
+@pytest.fixture
+def with_a_notice(write: Write, tmp_path: Path) -> Path:
+    """A good project with a field that Knative takes and the embedded broker has no use for."""
+    write("functions/count/function.py", FUNCTION.format("count"))
+    broker = "apiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata: {name: default}\nstatus: {a: b}\n"
+    write("brokers/default.yaml", broker)
+    return tmp_path
+
+
+def test_notices_are_told_and_fail_nothing(with_a_notice: Path) -> None:
+    result = check("--project", str(with_a_notice))
+    assert result.exit_code == 0
+    line = (
+        f"{with_a_notice}/brokers/default.yaml:4: status: found {{'a': 'b'}}, "
+        "which has no meaning in the embedded broker"
+    )
+    assert result.stderr.splitlines() == [f"notice: {line}"]
+    assert result.stdout.startswith("no faults in ")
+
+
+def test_notices_as_json_are_apart_from_faults(with_a_notice: Path) -> None:
+    report = json.loads(check("--project", str(with_a_notice), "--json").stdout)
+    assert (report["ok"], report["faults"]) == (True, [])
+    assert [(each["line"], each["field"]) for each in report["notices"]] == [(4, "status")]
+
+
 def test_a_single_fault_is_counted_in_the_singular(write: Write, tmp_path: Path) -> None:
     write("functions/count/function.py", FUNCTION.format("sum"))
     assert check("--project", str(tmp_path)).stderr.splitlines()[-1] == "1 fault"

@@ -48,18 +48,25 @@ ORDER = Event.new("com.example.order", "/shop", {"book": 1}, id="order[1]", prio
 FRAME = Event.new("dev.skylark.frame.captured", "/camera", b"II*\x00" + bytes(range(200)), id="frame-1")
 NOTE = Event.new("com.example.noted", "/shop", "täglich\n" * 400, id="4558c56e-0a9b-5c8d-8e7f-1a2b3c4d5e6f")
 
+ARRIVED_S = 1_795_507_200.25
+
 Keep = Callable[..., str]
 
 
 def store_letter(store: Store, event: Event, second: int, trigger: str, **changes: Any) -> str:
     """A letter with the fields that a broker's writer gives it; its id."""
     fields: dict[str, Any] = {"reason": "answered 400", "status": 400, "attempts": 1, **changes}
-    content = Content(event, 255, 0.0, {}, event.chain)
-    letter = Letter(content, f"default/{trigger}", time=f"2026-11-24T08:00:{second:02}.000Z", **fields)
+    content = Content(event, fields.pop("ttl", 255), ARRIVED_S, fields.pop("headers", {}), event.chain)
+    receivers = tuple(f"default/{name}" for name in fields.pop("receivers", [trigger]))
+    letter = Letter(content, receivers, f"default/{trigger}", time=f"2026-11-24T08:00:{second:02}.000Z", **fields)
     entry = Entry("0-1", None, {letter.trigger}, content)
     operations = settle_operations(Settlement(entry, letter.trigger, "", letters=[letter]))
     values = operations[2 : 2 + operations[1]]
     kept = dict(zip(values[::2], values[1::2], strict=True))
+    return store_fields(store, kept)
+
+
+def store_fields(store: Store, kept: dict[Any, Any]) -> str:
     stored: Any = store.run(lambda client: client.xadd(DEAD_LETTERS, kept))
     return str(stored.decode())
 
@@ -144,6 +151,11 @@ def test_the_list_is_told_as_json(project: str, three: list[str]) -> None:
         "attempts": 1,
         "reason": "answered 400",
         "size_bytes": 204,
+        "receivers": ["default/count"],
+        "chain": FRAME.chain,
+        "arrived": "2026-11-24T08:00:00.250Z",
+        "ttl": 255,
+        "headers": {},
     }
 
 
@@ -170,13 +182,17 @@ def test_a_lab_without_dead_letters_says_so(project: str) -> None:
     assert "found '1', expected none: there are no dead letters" in result.stderr
 
 
-def test_a_letter_is_shown_whole(project: str, three: list[str]) -> None:
+def test_a_letter_is_shown_whole(project: str, keep: Keep) -> None:
+    name = keep("here", ORDER, 10, "count", ttl=7, headers={"traceparent": "00-1-2-01", "x-request-id": "r"})
     assert dead_letters("show", "1", "--project", project).stdout.splitlines() == [
         "number           1",
-        f"id               {three[0]}",
+        f"id               {name}",
         "time             2026-11-24T08:00:10.000Z",
         "trigger          default/count",
         "outcome          400 after 1 attempt: answered 400",
+        "arrived          2026-11-24T08:00:00.250Z",
+        f"chain            {ORDER.chain}",
+        "ttl              7",
         "",
         "attributes",
         "specversion      1.0",
@@ -185,6 +201,10 @@ def test_a_letter_is_shown_whole(project: str, three: list[str]) -> None:
         "type             com.example.order",
         "datacontenttype  application/json",
         "priority         high",
+        "",
+        "headers",
+        "traceparent      00-1-2-01",
+        "x-request-id     r",
         "",
         "10 bytes of data",
         '{"book":1}',
@@ -305,10 +325,54 @@ def test_a_letter_for_a_trigger_that_is_gone_stays(project: str, keep: Keep) -> 
     assert left(project) == [name]
 
 
-def test_an_answer_that_ended_a_loop_is_not_handed_to_who_gave_it(project: str, keep: Keep, write: Write) -> None:
+@responses.activate
+def test_a_letter_keeps_its_headers_and_its_ttl_on_its_way(project: str, keep: Keep) -> None:
+    responses.post(COUNT, status=202)
+    for arguments, ttl in (([], "7"), (["--ttl", "9"], "9")):
+        keep("here", ORDER, 10, "count", ttl=7, headers={"traceparent": "00-1-2-01"})
+        assert dead_letters("replay", "1", *arguments, "--project", project).exit_code == 0
+        sent = responses.calls[-1].request.headers
+        assert (sent["traceparent"], sent["ce-knativebrokerttl"], sent["ce-id"]) == ("00-1-2-01", ttl, ORDER.id)
+
+
+@responses.activate
+def test_an_answer_without_ttl_gets_another_one_or_stays(project: str, keep: Keep) -> None:
+    for url in (COUNT, f"http://127.0.0.1:{PORT}/default/default/log"):
+        responses.post(url, status=202)
+    changes = {"status": 508, "reason": "the reply has no TTL left: a loop of Triggers"}
+    name = keep("here", ORDER, 10, "answerer", ttl=0, receivers=["count", "log"], **changes)
+    shown = dead_letters("show", "1", "--project", project).stdout.splitlines()
+    assert [line for line in shown if line.startswith(("for ", "ttl "))] == [
+        "for              default/count, default/log",
+        "ttl              0  spent: replay it with --ttl N",
+    ]
+    refused = dead_letters("replay", "1", "--project", project)
+    assert (refused.exit_code, len(responses.calls)) == (1, 0)
+    assert refused.stderr == (
+        f"{name} stays: it is an answer of default/answerer that had no TTL left, in what may be a loop of Triggers; "
+        "with --ttl N it goes on for up to N more answers\n"
+    )
+    result = dead_letters("replay", "1", "--ttl", "3", "--project", project)
+    assert result.stdout == f"taken {name}: event order[1] for default/count by here, default/log by here\n"
+    assert [call.request.headers["ce-knativebrokerttl"] for call in responses.calls] == ["3", "3"]
+    assert left(project) == []
+
+
+@responses.activate
+def test_a_letter_of_a_broker_that_kept_less_is_shown_and_replayed(project: str, store: Store) -> None:
+    responses.post(COUNT, status=202)
+    told = {"trigger": "default/count", "reason": "answered 400", "status": 400, "attempts": 1, "time": "2026"}
+    store_fields(store, {"attributes": json.dumps(dict(ORDER.attributes)), "data": ORDER.data, **told})
+    shown = dead_letters("show", "1", "--project", project).stdout.splitlines()
+    assert shown[5:7] == ["", "attributes"]
+    assert dead_letters("replay", "1", "--project", project).exit_code == 0
+    assert "ce-knativebrokerttl" not in responses.calls[0].request.headers
+
+
+def test_a_letter_that_its_trigger_takes_no_more_stays(project: str, keep: Keep, write: Write) -> None:
     only_t = "metadata: {name: loop}\nspec:\n  filter: {attributes: {type: t}}"
     write("triggers/loop.yaml", TRIGGERS.partition("---")[0].replace("metadata: {name: count}\nspec:", only_t))
-    name = keep("here", ORDER, 10, "loop", status=508, reason="the reply has no TTL left: a loop of Triggers")
+    name = keep("here", ORDER, 10, "loop")
     result = dead_letters("replay", "1", "--project", project)
     words = "attributes.type is 'com.example.order', the filter wants exactly 't'"
     assert result.stderr == f"{name} stays: Trigger default/loop takes no such event: {words}\n"

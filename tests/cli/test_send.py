@@ -4,13 +4,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import responses
 from click.testing import CliRunner, Result
+from requests import PreparedRequest
 
 from libskylark.cli.main import cli
 from libskylark.errors import InvalidEvent, LabError, SendError
+from libskylark.eventing import journal
+from libskylark.eventing.journal import Accepted, Duplicate, Outcome, Record
+from libskylark.store import Store
+from tests.cli.conftest import RecordLab
 
 BROKER = "http://broker.example/default/default"
 EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "correlationid": "chain-1"}
@@ -83,3 +89,32 @@ def test_without_a_lab_there_is_nobody_to_send_to(event_file: str, tmp_path: Pat
 def test_a_missing_file_is_a_usage_error() -> None:
     result = send("/no/such/file")
     assert result.exit_code == 2
+
+
+@responses.activate
+def test_a_sender_that_waits_is_told_every_step(
+    record_lab: RecordLab, store: Store, event_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKYLARK_BROKER_PORT", "8099")
+    at = "2026-11-24T08:00:00.000Z"
+    left: list[list[Record]] = [
+        [
+            Accepted("1", "/s", "t", "chain-1", None, ("default/a",), at),
+            Outcome("1", "chain-1", "t", "default/a", "delivered", 202, 3, None, 1_300.0, at),
+        ],
+        [Duplicate("1", "/s", "t", "chain-1", "default/default", at)],
+    ]
+
+    def take(request: PreparedRequest) -> tuple[int, dict[str, str], str]:
+        for record in left.pop(0):
+            fields: dict[Any, Any] = {"record": journal.encode(record)}
+            store.run(lambda client, fields=fields: client.xadd(journal.KEY, fields))  # type: ignore[misc]
+        return 202, {}, ""
+
+    responses.add_callback(responses.POST, "http://127.0.0.1:8099/default/default", take)
+    project = record_lab()
+    told = [send(event_file, "--wait", "10s", "--project", project).stdout.splitlines()[2:] for _ in range(2)]
+    assert told == [
+        ["  here     took t for a", "  here     delivered after 3 attempts by a (202 in 1.3 s)"],
+        ["  here     took t for a duplicate, and did nothing more"],
+    ]

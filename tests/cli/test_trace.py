@@ -18,10 +18,13 @@ from libskylark.cli.journey_tree import JourneyTree
 from libskylark.cli.main import cli
 from libskylark.errors import LabError
 from libskylark.eventing import journal
-from libskylark.eventing.journal import Accepted, Outcome, OutcomeName, Record
+from libskylark.eventing.generations import Generations, generation_operations
+from libskylark.eventing.journal import Accepted, Duplicate, Outcome, OutcomeName, Record
 from libskylark.eventing.journey import Step
+from libskylark.eventing.keys import GENERATIONS
 from libskylark.eventing.lineage import grow
 from libskylark.store import Store
+from libskylark.timing import Timing
 from tests.cli.conftest import RecordLab
 from tests.conftest import RedisNode
 
@@ -40,12 +43,18 @@ def accepted(ms: int, event: str, *triggers: str, hop: bool = False, **changes: 
 
 
 def ended(ms: int, event: str, trigger: str, outcome: OutcomeName, **changes: Any) -> Outcome:
-    fields: dict[str, Any] = {"status": 200, "attempts": 1, "reply": None, "duration_ms": 12.4, **changes}
-    return Outcome(
-        event=event, chain=CHAIN, type=FRAME, trigger=f"default/{trigger}", outcome=outcome, time=at(ms), **fields
-    )
+    fields: dict[str, Any] = {"chain": CHAIN, "status": 200, "attempts": 1, "reply": None, "duration_ms": 12.4}
+    fields |= {"type": FRAME, "trigger": f"default/{trigger}", "time": at(ms), **changes}
+    return Outcome(event=event, outcome=outcome, **fields)
 
 
+TIMINGS = (
+    Timing("memory", 0.4, "local", "there", 300),
+    Timing("state", 234.0, "waited", "there", 1024),
+    Timing("state", 0.5, "waited", "there", 3072),
+    Timing("state", 3.2, "remote", "here", 1024),
+    Timing("commit", 1.1),
+)
 HERE: list[Record] = [
     accepted(123, FIRST, "unaddressed"),
     accepted(130, FIRST, "there-preprocess"),
@@ -56,8 +65,8 @@ HERE: list[Record] = [
 THERE: list[Record] = [
     accepted(139, FIRST, "there-preprocess", hop=True),
     accepted(1_200, REPLY, "detect", "watch", type=IMAGE, source="/nodes/there/functions/preprocess", cause=FIRST),
-    ended(1_200, FIRST, "there-preprocess", "replied", reply=REPLY, attempts=3, duration_ms=1_060.0),
-    ended(1_300, REPLY, "detect", "dead-lettered", status=400, reason="answered 400"),
+    ended(1_200, FIRST, "there-preprocess", "replied", reply=REPLY, attempts=3, duration_ms=1_060.0, timings=TIMINGS),
+    ended(1_300, REPLY, "detect", "dead-lettered", status=400, reason="answered 400: no picture"),
     accepted(1_400, "1", chain="one-more-chain", type="com.example.order"),
 ]
 
@@ -104,22 +113,104 @@ def test_a_journey_over_two_nodes_is_a_tree_by_cause(project: str) -> None:
     result = trace(FIRST, "--project", project)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
-        f"chain {CHAIN}  2026-11-24, 2 events, 1.2 s, not ended yet",
-        f"└── {FRAME} 7b1e2d3c…  08:00:00.123  here  from /camera",
-        "    └── unaddressed replied 200 in 12 ms",
-        "        └── the same event  08:00:00.130  here",
-        "            └── there-preprocess → there in 12 ms, replied 200 in 1.1 s, retried 2 times",
-        f"                └── {IMAGE} 4558c56e…  08:00:01.200  there",
-        "                    ├── detect dead-lettered 400 in 12 ms: answered 400",
-        "                    └── watch no outcome yet",
+        f"chain {CHAIN}",
+        "2026-11-24, 2 events in 1.2 s, not ended yet",
+        f"└── {FRAME} 7b1e2d3c…  08:00:00.123  here",
+        "    from /camera",
+        "    ▸ unaddressed replied 200 in 12 ms",
+        "    └── the same event  08:00:00.130  here",
+        "        ▸ there-preprocess → there in 12 ms, replied 200 after 3 attempts in 1.1 s",
+        "          state 4.0 KiB on there, once its push was there, in 234 ms (2 reads)",
+        "          state 1.0 KiB over the link from here in 3 ms",
+        "          memory 300 B on there in 0.4 ms, commit in 1 ms",
+        f"        └── {IMAGE} 4558c56e…  08:00:01.200  there",
+        "            ├── detect dead-lettered after 1 attempt in 12 ms: answered 400: no picture",
+        "            └── watch no outcome yet",
     ]
 
 
-def test_the_tree_fits_a_screen_of_a_hundred_columns(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+def test_the_tree_fits_a_screen_of_eighty_columns(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trace(CHAIN, "--project", project).stdout.splitlines()
+    monkeypatch.setenv("COLUMNS", "80")
     lines = trace(CHAIN, "--project", project).stdout.splitlines()
-    assert len(lines) == 8
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == len(whole) + 2  # two of them are broken
+
+
+def test_triggers_that_filter_an_event_are_counted_and_named(project: str, both: Stores) -> None:
+    triggers = {"default/default": ["default/a", "default/b", "default/c"], "default/other": ["default/d"]}
+    for store in both:
+        operation, _, generation, kept, _ = generation_operations("g1", triggers)
+        assert operation == "generation"
+        fields: dict[Any, Any] = {"generation": generation, "triggers": kept}
+        store.run(lambda client, fields=fields: client.xadd(GENERATIONS, fields))  # type: ignore[misc]
+    broker: dict[str, Any] = {"broker": "default/default", "generation": "g1", "chain": "filtered"}
+    records: list[Record] = [
+        accepted(1_000, "some", "b", **broker),
+        accepted(1_001, "all", **broker, cause="some"),
+        accepted(1_002, "old", **{**broker, "generation": "g0"}, cause="some"),
+    ]
+    keep(both[0], records)
+    lines = trace("filtered", "--project", project).stdout.splitlines()
+    assert [line.strip("│ ") for line in lines if "filter" in line][1:] == [
+        "filtered by 2 Triggers",
+        "filtered by all 3 Triggers",
+    ]
+    assert [line.strip("│ ") for line in lines if "no Trigger" in line] == ["no Trigger takes it"]
+    named = trace("filtered", "--filtered", "--project", project).stdout
+    assert "filtered by 2 Triggers: a, c\n" in named
+    assert "filtered by all 3 Triggers: a, b, c\n" in named
+    told = {visit["event"]: visit["filtered"] for visit in report("filtered", "--project", project)["visits"]}
+    assert told == {"some": ["default/a", "default/c"], "all": triggers["default/default"], "old": None}
+
+
+def test_a_duplicate_is_told_with_the_first(project: str, both: Stores) -> None:
+    again = Duplicate("twice", "/camera", FRAME, "twice-chain", "default/default", at(2_000))
+    keep(both[0], [accepted(1_000, "twice", "count", chain="twice-chain", broker="default/default"), again])
+    lines = trace("twice-chain", "--project", project).stdout.splitlines()
+    assert [line.strip() for line in lines[2:]] == [
+        f"└── {FRAME} twice  08:00:01.000  here",
+        "from /camera",
+        "came again at 08:00:02.000, suppressed as a duplicate",
+        "▸ count no outcome yet",
+    ]
+    (visit,) = report("twice-chain", "--project", project)["visits"]
+    assert visit["duplicates"] == [at(2_000)]
+
+
+def test_a_duplicate_whose_first_is_no_longer_there_is_told(project: str, both: Stores) -> None:
+    keep(both[0], [Duplicate("twice", "/camera", FRAME, "twice-chain", "default/default", at(2_000))])
+    result = trace("twice-chain", "--project", project).stdout.splitlines()
+    assert result[1].endswith(", ended")
+    assert [line.strip() for line in result[3:5]] == [
+        "accepted before the journal begins",
+        "came again at 08:00:02.000, suppressed as a duplicate",
+    ]
+
+
+def test_an_answer_that_begins_a_chain_of_its_own_leads_there_and_back(project: str, both: Stores) -> None:
+    records: list[Record] = [
+        accepted(1_000, "tick", "camera", chain="tick-chain"),
+        accepted(1_010, "frame", chain="frame-chain", cause="tick"),
+        ended(1_010, "tick", "camera", "replied", reply="frame", reply_chain="frame-chain", chain="tick-chain"),
+    ]
+    keep(both[0], records)
+    lines = trace("tick-chain", "--project", project).stdout.splitlines()
+    assert lines[1].endswith(", ended")
+    assert lines[-1].strip() == "▸ camera replied 200 in 12 ms, began chain frame-chain"
+    assert "caused by tick in chain tick-chain" in trace("frame-chain", "--project", project).stdout
+    assert report("frame-chain", "--project", project)["complete"] is True
+
+
+def test_a_long_reason_is_cut_in_the_tree_and_whole_in_json(project: str, both: Stores) -> None:
+    records: list[Record] = [
+        accepted(1_000, "e", "count", chain="long-chain"),
+        ended(1_010, "e", "count", "dead-lettered", chain="long-chain", reason="answered 400: " + "x" * 900),
+    ]
+    keep(both[0], records)
+    assert "x" * 900 not in trace("long-chain", "--project", project).stdout
+    (visit,) = report("long-chain", "--project", project)["visits"]
+    assert len(visit["deliveries"][0]["reason"]) == 914
 
 
 @pytest.mark.parametrize("name", [CHAIN, CHAIN[:8], FIRST, FIRST[:6], REPLY])
@@ -138,6 +229,9 @@ def test_json_says_what_came_of_what_by_places_in_the_list(project: str) -> None
         (REPLY, "there", 2, False),
     ]
     assert visits[3]["cause"] == FIRST
+    assert visits[2]["deliveries"][0]["timings"][3] == {
+        "what": "state", "ms": 3.2, "place": "remote", "node": "here", "size_bytes": 1024
+    }  # fmt: skip
     assert [v["deliveries"][0]["handed_over_as"] for v in visits] == [[], [2], [], []]
     assert [v["deliveries"][0]["replied_as"] for v in visits] == [1, None, 3, None]
     assert visits[3]["deliveries"] == [
@@ -148,7 +242,10 @@ def test_json_says_what_came_of_what_by_places_in_the_list(project: str) -> None
             "attempts": 1,
             "duration_ms": 12.4,
             "time": at(1_300),
-            "reason": "answered 400",
+            "reason": "answered 400: no picture",
+            "reply": None,
+            "reply_chain": "",
+            "timings": [],
             "handed_over_as": [],
             "replied_as": None,
         },
@@ -166,8 +263,9 @@ def test_an_id_that_several_chains_have_is_a_usage_error_that_names_them(project
 
 def test_an_event_that_no_trigger_takes_says_so(project: str) -> None:
     lines = trace("one-more-chain", "--project", project).stdout.splitlines()
-    assert lines[0].endswith("1 event, 0 ms, ended")
-    assert lines[1].endswith("com.example.order 1  08:00:01.400  there  from /camera  no Trigger takes it")
+    assert lines[1].endswith("1 event in 0 ms, ended")
+    assert lines[2].endswith("com.example.order 1  08:00:01.400  there")
+    assert [line.strip() for line in lines[3:]] == ["from /camera", "no Trigger takes it"]
 
 
 def test_an_id_that_no_journal_has_is_told(project: str) -> None:
@@ -190,7 +288,7 @@ def test_a_node_that_does_not_answer_is_named_and_its_part_is_missing(record_lab
 def test_what_was_handed_over_by_a_silent_node_has_no_beginning(record_lab: RecordLab, both: Stores) -> None:
     keep(both[1], THERE[:1])
     project = record_lab()
-    assert "from /camera  handed over, no journal tells by whom" in trace(CHAIN, "--project", project).stdout
+    assert "from /camera, handed over, no journal tells by whom" in trace(CHAIN, "--project", project).stdout
     assert report(CHAIN, "--project", project)["complete"] is False
 
 
@@ -198,7 +296,7 @@ def test_a_beginning_that_the_journal_has_dropped_is_told(record_lab: RecordLab,
     keep(both[1], THERE[2:])
     project = record_lab()
     lines = trace(CHAIN, "--project", project).stdout.splitlines()
-    assert lines[1].endswith("accepted before the journal begins")
+    assert lines[3].endswith("accepted before the journal begins")
     since = f"some 20,000 records are kept, on there those since {at(1_200)}"
     assert lines[-1] == f"the beginning is no longer there: {since}"
     assert report(CHAIN, "--project", project)["complete"] is False
@@ -213,7 +311,7 @@ def test_a_full_journal_says_since_when_it_has_records(
     result = trace("nowhere", "--project", project)
     assert str(result.exception).endswith(f"; some 20,000 records are kept, the first of them of {at(123)}")
     lines = trace("late", "--project", project).stdout.splitlines()
-    assert "caused by unknown, which is not in the journals" in lines[1]
+    assert "caused by unknown, which is not in the journals" in lines[3]
     assert [line.split(", on ")[1] for line in lines[-2:]] == [
         f"here those since {at(123)}",
         f"there those since {at(139)}",
@@ -236,12 +334,14 @@ def test_replays_and_events_with_a_cause_are_in_the_tree(record_lab: RecordLab, 
         accepted(500, "later", type=IMAGE, cause="e"),
     ]
     keep(store, records)
-    assert trace("later", "--project", record_lab()).stdout.splitlines()[1:] == [
-        f"└── {FRAME} e  08:00:00.100  here  from /camera",
-        "    └── count dead-lettered in 0.2 ms, retried once: no answer",
-        "        └── replayed  08:00:00.300  here",
-        "            ├── count delivered 200 in 12 ms",
-        f"            └── {IMAGE} later  08:00:00.500  here  no Trigger takes it",
+    assert trace("later", "--project", record_lab()).stdout.splitlines()[2:] == [
+        f"└── {FRAME} e  08:00:00.100  here",
+        "    from /camera",
+        "    ▸ count dead-lettered after 2 attempts in 0.2 ms: no answer",
+        "    └── replayed  08:00:00.300  here",
+        "        ▸ count delivered 200 in 12 ms",
+        f"        └── {IMAGE} later  08:00:00.500  here",
+        "            no Trigger takes it",
     ]
 
 
@@ -250,12 +350,13 @@ def test_a_chain_that_is_deeper_than_a_screen_is_wide_goes_on_below() -> None:
     for number in range(600):
         reply = str(number + 1)
         records += [accepted(1, reply, "x"), ended(1, str(number), "x", "replied", reply=reply)]
-    tree = JourneyTree(Text("chain"), grow([Step("here", record) for record in records])).tree
+    roots = grow([Step("here", record) for record in records])
+    tree = JourneyTree(Text("chain"), roots, Generations().filtered, {}).tree
     drawn = StringIO()
     Console(file=drawn, width=100).print(tree)
     lines = drawn.getvalue().splitlines()
     assert [line for line in lines if "goes on below, at (7)" in line]
-    assert [line for line in lines if f"├── (7) {FRAME} 42  08:00:00.001  here" in line]
+    assert [line for line in lines if f"├── (7) {FRAME} 84  08:00:00.001  here" in line]
     assert [line for line in lines if f" {FRAME} 600  " in line]
 
 

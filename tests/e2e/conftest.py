@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.harness import Command, RunningProject, copy_project, some_network
+from tests.e2e.harness import TOKEN, Command, RunningProject, copy_project, some_network
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test runs knows the brokers' token, as a user's shell would."""
+    monkeypatch.setenv("SKYLARK_BROKER_TOKEN", TOKEN)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from libskylark.sender import broker_url
 
 REPOSITORY = Path(__file__).parents[2]
 READY_TIMEOUT_S = 90.0
+TOKEN = "e2e-0123456789abcdef"  # every broker of every lab demands it
 
 
 def some_network() -> str:
@@ -37,7 +38,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "libskylark.cli", *arguments],
             cwd=directory,
-            env={**environment, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+            env={**environment, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "SKYLARK_BROKER_TOKEN": TOKEN},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -104,7 +105,7 @@ class RunningProject:
         return broker_url(self.lab.host(node), self.lab.settings.broker_port)
 
     def client(self, node: str | None = None) -> Client:
-        return Client(self.broker(node), node_stores(self.lab.constellation))
+        return Client(self.broker(node), node_stores(self.lab.constellation), TOKEN)
 
 
 def descendants(pid: int) -> list[psutil.Process]:

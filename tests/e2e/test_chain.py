@@ -15,7 +15,7 @@ from libskylark.event import Event, to_http
 from libskylark.eventing.journal import Outcome
 from libskylark.eventing.journey import JournalTail, Journey
 from libskylark.lab.lab import node_stores
-from tests.e2e.harness import RunningProject
+from tests.e2e.harness import TOKEN, RunningProject
 
 FRAME = "dev.skylark.frame.captured"
 
@@ -29,7 +29,7 @@ def picture(fire_watch: RunningProject) -> bytes:
 
 
 def post(url: str, headers: dict[str, str], body: bytes | str) -> requests.Response:
-    return requests.post(url, headers=headers, data=body, timeout=10)
+    return requests.post(url, headers={**headers, "Authorization": f"Bearer {TOKEN}"}, data=body, timeout=10)
 
 
 def functions_passed(journey: Journey) -> set[str]:
@@ -102,8 +102,8 @@ def test_a_broken_picture_is_traced_and_its_dead_letter_replayed(fire_watch: Run
     letter = letter_of(fire_watch, event)
     assert (letter["status"], letter["size_bytes"]) == (400, len(event.data))
     traced = skylark(fire_watch, "trace", event.id).splitlines()
-    assert traced[0].endswith(", ended")
-    assert traced[-1].endswith("answered 400")
+    assert traced[1].endswith(", ended")
+    assert ": answered 400: " in traced[-1]
     assert f" {letter['trigger'].partition('/')[2]} " in traced[-1]
 
     with JournalTail(node_stores(fire_watch.lab.constellation)) as tail:
@@ -115,7 +115,14 @@ def test_a_broken_picture_is_traced_and_its_dead_letter_replayed(fire_watch: Run
     assert letter_of(fire_watch, event)["id"] != letter["id"]
     traced = skylark(fire_watch, "trace", event.id).splitlines()
     assert "replayed" in traced[-2]
-    assert traced[-1].endswith("answered 400")
+    assert ": answered 400: " in traced[-1]
+
+
+def test_a_sender_without_the_token_is_refused_and_told_how_to_show_it(fire_watch: RunningProject) -> None:
+    headers, body = to_http(Event.new(FRAME, "/me", b""))
+    answer = requests.post(fire_watch.broker(), headers=headers, data=body, timeout=10)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="skylark"'
 
 
 def test_an_event_without_type_is_refused_by_the_broker(fire_watch: RunningProject) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from libskylark.event import Event
 from libskylark.eventing.delivery import read_answer
-from libskylark.eventing.objects import Delivery, parse_iso_duration_s
+from libskylark.eventing.objects import Delivery
 from libskylark.eventing.retry import RetryPolicy
+from libskylark.eventing.values import parse_iso_duration_s
 from tests.eventing.conftest import ACCEPT, Journal, Lab, Reply, trigger
 from tests.eventing.conftest import Delivery as Received
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libskylark.eventing.journal import Accepted, Outcome, OutcomeName, Record
+from libskylark.eventing.journal import Accepted, Duplicate, Outcome, OutcomeName, Record
 from libskylark.eventing.journey import Journey, Step
 
 NOW = "2026-11-24T00:00:00.000Z"
@@ -87,4 +88,21 @@ def test_a_chain_that_is_known_from_another_node_only_has_not_ended() -> None:
     journey = Journey("chain")
     assert not journey.ended
     journey.add(Step("b", accepted("b", hop=True)))
+    assert not journey.ended
+
+
+def test_a_duplicate_is_the_end_of_what_was_sent() -> None:
+    journey = Journey("chain")
+    journey.add(Step("a", Duplicate("e", "/s", "t", "chain", "default/default", NOW)))
+    assert journey.ended
+    assert journey.dead_lettered == []
+
+
+def test_an_answer_in_a_chain_of_its_own_is_not_waited_for() -> None:
+    journey = Journey("chain")
+    journey.add(Step("a", accepted("b")))
+    own = outcome("b", "replied", "r")
+    journey.add(Step("a", replace(own, reply_chain="another")))
+    assert journey.ended
+    journey.add(Step("a", own))
     assert not journey.ended

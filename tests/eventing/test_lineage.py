@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libskylark.event import derived_id
-from libskylark.eventing.journal import Accepted, Outcome, OutcomeName, Record
+from libskylark.eventing.journal import Accepted, Duplicate, Outcome, OutcomeName, Record
 from libskylark.eventing.journey import Step
 from libskylark.eventing.lineage import Delivery, Visit, find_chains, grow, replayed, steps_of, walk
 
@@ -216,3 +216,21 @@ def test_an_answer_without_a_chain_of_its_own_stays_in_the_chain_when_it_is_hand
     for name in ("e", "r", "s", "chain", own):
         assert list(find_chains(steps, name)) == ["chain"], name
     assert steps_of(steps, "chain") == steps[:4]
+
+
+def test_a_duplicate_belongs_to_the_first_at_the_same_broker() -> None:
+    def again(number: int, broker: str = "default/default", source: str = "/s") -> Duplicate:
+        return Duplicate("e", source, "t", "chain", broker, at(number))
+
+    journal: list[Record] = [
+        accepted(1, "e", "x", broker="default/default"),
+        accepted(2, "e", "y", broker="default/other"),
+        again(3),
+        again(4, broker="default/other"),
+        again(5),
+        again(6, source="/another"),
+    ]
+    first, second, unknown = grow([Step("a", record) for record in journal])
+    assert [duplicate.time for duplicate in first.again] == [at(3), at(5)]
+    assert [duplicate.time for duplicate in second.again] == [at(4)]
+    assert (unknown.accepted, unknown.time, [duplicate.time for duplicate in unknown.again]) == (None, at(6), [at(6)])

@@ -8,6 +8,7 @@ import pytest
 
 from libskylark.errors import DocumentError
 from libskylark.eventing.loading import load_objects
+from libskylark.eventing.retry import RetryPolicy
 
 TRIGGER = """\
 apiVersion: eventing.knative.dev/v1
@@ -72,6 +73,19 @@ def test_a_broker_is_implied_where_no_file_has_one(tmp_path: Path) -> None:
     assert objects.brokers["default/default"].line == 0
 
 
+def test_a_broker_of_another_class_is_left_to_its_engine_unless_it_is_faulty(tmp_path: Path) -> None:
+    kafka = BROKER.replace("MTChannelBasedBroker", "Kafka").replace("retry: 3", "retry: 4")
+    rabbitmq = "apiVersion: eventing.knative.dev/v1alpha1\nkind: RabbitmqBrokerConfig\nmetadata: {name: x}\n"
+    (tmp_path / "a.yaml").write_text(f"{kafka}---\n{rabbitmq}")
+    (tmp_path / "b.yaml").write_text(BROKER)
+    delivery = load_objects([tmp_path]).brokers["default/default"].object.delivery
+    assert delivery is not None
+    assert delivery.retry == 3
+    (tmp_path / "a.yaml").write_text(kafka.replace("PT1S", "1s"))
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith("a.yaml:8: spec.delivery.backoffDelay: found '1s'")
+
+
 def test_every_fault_of_every_file_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         TRIGGER.replace("name: detect\n", "name: De_tect\n")
@@ -112,6 +126,17 @@ def test_every_fault_of_every_file_is_told_with_its_line(tmp_path: Path) -> None
         ("delivery: {retry: -1}", "greater than or equal to 0"),
         ("delivery: {backoffPolicy: cubic}", "'linear' or 'exponential'"),
         ("delivery: {timeout: PT0S}", "expected a duration above zero"),
+        ("delivery: {retry: 2147483648}", "less than or equal to 2147483647"),
+        ("delivery: {retryAfterMax: 5s}", "expected an ISO 8601 duration"),
+        ("delivery: {deadLetterSink: {ref: {kind: Service, name: x}}}", "ref.apiVersion: is required"),
+        (
+            "delivery: {deadLetterSink: {ref: {apiVersion: v1, kind: Service, name: x, group: y}}}",
+            "group: unknown field",
+        ),
+        ("delivery: {deadLetterSink: {ref: {apiVersion: v1, kind: Service, name: ''}}}", "at least 1 character"),
+        ("brokerRef: {name: 5}", "spec.brokerRef.name: found 5: Input should be a valid string"),
+        ("brokerRef: {title: x}", "spec.brokerRef.title: unknown field"),
+        ("filters: [{exact: {1type: a}}]", "found '1type': in a filter, the name of an attribute begins with a letter"),
         ("delivery: {deadLetterSink: {}}", "expected ref or uri"),
         ("delivery: {deadLetterSink: {uri: /dead}}", "a relative uri needs a ref beside it"),
         ("delivery: {deadLetterSink: {uri: 'ftp://x/'}}", "expected http:// or https:// and a host"),
@@ -130,6 +155,26 @@ def test_a_faulty_line_of_a_trigger_is_told(tmp_path: Path, lines: str, message:
         ('"*/10 * * * * *"', '"* * *"', 5, "expected 5 fields, or 6 with the seconds first"),
         ('"*/10 * * * * *"', '"61 * * * *"', 5, "not a cron schedule"),
         ('"*/10 * * * * *"', '"0 0 30 2 *"', 5, "not a cron schedule"),
+        ('"*/10 * * * * *"', '"0 0 * * 7"', 5, "found '7' for days of the week, which go from 0 to 6"),
+        ('"*/10 * * * * *"', '"0 22-4 * * *"', 5, "found '22-4' for hours, which go from 0 to 23"),
+        ('"*/10 * * * * *"', '"0 0 * * 1#2"', 5, "found '1#2' for days of the week"),
+        ('"*/10 * * * * *"', '"0 0 L * *"', 5, "found 'L' for days of the month"),
+        ('"*/10 * * * * *"', '"*/0 * * * *"', 5, "found '*/0' for minutes"),
+        ('"*/10 * * * * *"', '"@every 5m"', 5, "expected one of @annually, @daily"),
+        ("  data: '{}'", "  data: '[1]'", 7, "found '[1]': of application/json, Knative takes a JSON object only"),
+        ("  data: '{}'", "  dataBase64: e3s=", 7, "of application/json, Knative takes a JSON object only"),
+        ("namespace: default}", "namespace: a.b}", 3, "found 'a.b': expected a DNS-1123 label"),
+        ("namespace: default}", "nmespace: default}", 3, "metadata.nmespace: unknown field"),
+        ("namespace: default}", "labels: {app: 'a b'}}", 3, "metadata.labels.app: found 'a b': expected letters"),
+        ("namespace: default}", "labels: {a b: c}}", 3, "found 'a b': a key is a name of 63 characters at most"),
+        ("namespace: default}", "annotations: {a/b/c: d}}", 3, "found 'a/b/c': a key is a name"),
+        ("namespace: default}", "annotations: {a: 5}}", 3, "found 5: Input should be a valid string"),
+        (
+            "namespace: default}",
+            "annotations: {skylark.dev/x: y}}",
+            3,
+            "unknown annotation; known of this kind is none",
+        ),
         ("  data: '{}'", "  data: '{}'\n  dataBase64: e30=", 4, "found data and dataBase64; expected one of them"),
         ("  data: '{}'", "  dataBase64: '*'", 7, "is not base64"),
         ("  data: '{}'", "  timezone: Mars/Olympus", 7, "expected a time zone of the IANA list"),
@@ -172,3 +217,109 @@ def test_a_missing_file_and_a_document_without_kind_are_told(tmp_path: Path) -> 
         "x.yaml:1: apiVersion: is required",
         "x.yaml:1: kind: is required",
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("skylark.dev/duplicate-window", "ten minutes", "found 'ten minutes': expected an ISO 8601 duration"),
+        ("skylark.dev/duplicate-window", "PT0S", "found 'PT0S': expected a duration above zero"),
+        ("skylark.dev/duplicate-window", "P1DT1S", "found 'P1DT1S': expected P1D at most"),
+        ("skylark.dev/window", "PT1M", "unknown annotation; known of this kind is skylark.dev/duplicate-window"),
+    ],
+)
+def test_a_faulty_annotation_of_a_broker_is_told(tmp_path: Path, key: str, value: str, message: str) -> None:
+    (tmp_path / "b.yaml").write_text(
+        BROKER.replace("{eventing.knative.dev/broker.class: MTChannelBasedBroker}", f"{{{key}: {value}}}")
+    )
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith(f"b.yaml:5: metadata.annotations.{key}: {message}")
+
+
+@pytest.mark.parametrize(("value", "window_s"), [("PT10M", 600.0), ("P1D", 86400.0), ("PT0.5S", 0.5)])
+def test_the_duplicate_window_of_a_broker(tmp_path: Path, value: str, window_s: float) -> None:
+    (tmp_path / "b.yaml").write_text(
+        BROKER.replace(
+            "eventing.knative.dev/broker.class: MTChannelBasedBroker", f"skylark.dev/duplicate-window: {value}"
+        )
+    )
+    assert load_objects([tmp_path]).brokers["default/default"].object.duplicate_window_s == window_s
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ("eventing.knative.dev/injection: 'yes'", "found 'yes', expected 'enabled' or 'disabled'"),
+        ("knative.dev/dependency: ping", "found 'ping', expected a JSON object with kind, name and apiVersion"),
+        ('knative.dev/dependency: \'{"kind": "PingSource"}\'', "without name, apiVersion"),
+        (
+            'knative.dev/dependency: \'{"kind": "A", "name": "b", "apiVersion": "v1", "namespace": "x"}\'',
+            "the namespace must be 'default', the Trigger's",
+        ),
+    ],
+)
+def test_a_faulty_annotation_of_a_trigger_is_told(tmp_path: Path, annotation: str, message: str) -> None:
+    (tmp_path / "t.yaml").write_text(TRIGGER.replace("labels: {app: firewatch}", f"annotations: {{{annotation}}}"))
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith("t.yaml:5: metadata.annotations.")
+    assert message in fault
+
+
+def test_injection_is_for_the_default_broker_only(tmp_path: Path) -> None:
+    text = TRIGGER.replace("labels: {app: firewatch}", "annotations: {eventing.knative.dev/injection: enabled}")
+    (tmp_path / "t.yaml").write_text(text.replace("broker: default", "broker: other"))
+    (fault,) = faults_of(tmp_path)
+    assert "is for Broker default only; spec.broker is 'other'" in fault
+
+
+@pytest.mark.parametrize("schedule", ["@daily", "0 0 * JAN-mar mon,5", "*/15 0-8/2 ? * *", "0 */5 * * * *"])
+def test_schedules_that_knative_takes(tmp_path: Path, schedule: str) -> None:
+    (tmp_path / "p.yaml").write_text(PING.replace("*/10 * * * * *", schedule))
+    assert load_objects([tmp_path]).ping_sources["default/tick"].object.spec.schedule == schedule
+
+
+def test_what_has_no_meaning_here_is_accepted_and_noticed(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text(BROKER + "status: {address: {url: 'http://broker/'}}\n")
+    subscriber = (
+        "ref: {apiVersion: v1, kind: Service, name: pi5u4-detect, namespace: far}\n    CACerts: none\n    audience: x"
+    )
+    trigger = TRIGGER.replace("ref: {apiVersion: v1, kind: Service, name: pi5u4-detect}", subscriber)
+    (tmp_path / "t.yaml").write_text(trigger + "  brokerRef: {name: default, namespace: far}\n")
+    (tmp_path / "x.yaml").write_text(
+        "apiVersion: eventing.knative.dev/v1\nkind: EventType\n---\napiVersion: v1\nkind: Secret\n"
+    )
+    told = [str(each).replace(f"{tmp_path}/", "") for each in load_objects([tmp_path]).notices]
+    assert [line.removesuffix(", which has no meaning in the embedded broker") for line in told] == [
+        "b.yaml:9: status: found {'address': {'url': 'http://broker/'}}",
+        "b.yaml:7: spec.config: found {'apiVersion': 'v1', 'kind': 'ConfigMap', "
+        "'name': 'config-br', 'namespace': 'kna...",
+        "b.yaml:5: metadata.annotations.eventing.knative.dev/broker.class: found 'MTChannelBasedBroker'",
+        "t.yaml:14: spec.brokerRef: found {'name': 'default', 'namespace': 'far'}",
+        "t.yaml:12: spec.subscriber.CACerts: found 'none'",
+        "t.yaml:13: spec.subscriber.audience: found 'x'",
+        "t.yaml:11: spec.subscriber.ref.namespace: found 'far'",
+        "x.yaml:2: kind: found 'EventType'",
+        "x.yaml:5: kind: found 'Secret'",
+    ]
+
+
+def test_what_kubernetes_exports_is_no_fault(tmp_path: Path) -> None:
+    exported = (
+        "name: default\n  uid: 5f\n  generation: 1\n  creationTimestamp: 2026-11-24T12:00:00Z\n  resourceVersion: '5'"
+    )
+    (tmp_path / "b.yaml").write_text(BROKER.replace("name: default", exported))
+    assert [*load_objects([tmp_path]).brokers] == ["default/default"]
+
+
+def test_a_backoff_may_be_nothing_and_durations_may_have_a_comma(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(TRIGGER + '  delivery: {backoffDelay: PT0S, timeout: "PT0,5S"}\n')
+    delivery = load_objects([tmp_path]).triggers["default/detect"].object.spec.delivery
+    assert RetryPolicy.of(delivery).backoff_s == 0
+    assert RetryPolicy.of(delivery).timeout_s == 0.5
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "..2026").mkdir()
+    for name in ("..2026/t.yaml", ".t.yaml", "t.yaml"):
+        (tmp_path / name).write_text(TRIGGER)
+    assert load_objects([tmp_path]).triggers["default/detect"].file == str(tmp_path / "t.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -13,9 +14,10 @@ from libskylark.clock import SystemClock, Ticks
 from libskylark.errors import StoreUnavailable
 from libskylark.eventing.delivery import Courier
 from libskylark.eventing.intake import Intake
-from libskylark.eventing.loading import Loaded, Objects
-from libskylark.eventing.objects import Broker, PingSource
-from libskylark.eventing.pingsource import PingRunner, Schedule
+from libskylark.eventing.loading import load_objects
+from libskylark.eventing.objects import PingSource
+from libskylark.eventing.pinging import Pings
+from libskylark.eventing.pingsource import Ping, PingRunner, Schedule
 from libskylark.eventing.stream import Stream
 from tests.eventing.conftest import Broker as BrokerProcess
 from tests.eventing.conftest import Journal, Lab, trigger
@@ -82,12 +84,14 @@ class FakeStream:
         self.events: list[Any] = []
         self.away: tuple[float, float] = (0, 0)
         self.full = asyncio.Event()
+        self.on_add: Callable[[], None] = lambda: None
         self._time, self._last_ms = time, last_ms
 
     async def last_tick_ms(self, source: str) -> int | None:
         return self._last_ms
 
     async def add(self, new: Any, tick: tuple[str, int]) -> bool:
+        self.on_add()
         if self.away[0] <= self._time.now_s() < self.away[1]:
             raise StoreUnavailable("here", "away")
         self.ticks.append(tick[1])
@@ -99,22 +103,27 @@ class FakeStream:
 
 def source() -> PingSource:
     metadata = {"name": "tick"}
-    spec = {"sink": {"ref": {"kind": "Broker", "name": "default"}}, "data": "x", "contentType": "text/plain"}
+    spec = {
+        "sink": {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}},
+        "data": "x",
+        "contentType": "text/plain",
+    }
     kind = {"apiVersion": "sources.knative.dev/v1", "kind": "PingSource"}
     return PingSource.model_validate({**kind, "metadata": metadata, "spec": spec})
+
+
+def intake(time: FakeTime) -> Intake:
+    """That of Broker default/default, without Triggers."""
+    return Intake(load_objects([]), time)
 
 
 def ticks_of(stream: FakeStream, time: FakeTime) -> list[float]:
     """Offsets from noon, in seconds, of the first four ticks."""
 
     async def first_four() -> None:
-        kind = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": "default"}}
-        objects = Objects()
-        objects.brokers["default/default"] = Loaded(Broker.model_validate(kind))
         redis = cast(Stream, stream)
-        runner = PingRunner(
-            source(), "default/default", Intake(objects, time), redis, Courier(), time, sleep=time.sleep
-        )
+        ping = Ping(source(), "default/default")
+        runner = PingRunner(ping, intake(time), redis, Courier(), time, sleep=time.sleep)
         task = asyncio.create_task(runner.run())
         await asyncio.wait_for(stream.full.wait(), 5)
         task.cancel()
@@ -152,6 +161,67 @@ def test_ticks_of_a_time_when_no_broker_ran_are_told_in_one_line(caplog: pytest.
     assert [record.message for record in caplog.records] == [
         "PingSource default/tick: nothing was sent from 2026-11-24T11:51:00.000Z on"
     ]
+
+
+def changed_at(offset_s: float, change: Callable[[Pings], None], stream: FakeStream, time: FakeTime) -> None:
+    """Runs a PingSource for four ticks, with a change once the clock has come so far while a tick is sent."""
+
+    async def first_four() -> None:
+        redis = cast(Stream, stream)
+        pings = Pings(lambda ping: PingRunner(ping, intake(time), redis, Courier(), time, sleep=time.sleep))
+
+        def on_add() -> None:
+            if time.now_s() >= NOON_S + offset_s:
+                stream.on_add = lambda: None
+                change(pings)
+
+        stream.on_add = on_add
+        pings.exchange({"default/tick": Ping(source(), "default/default")})
+        await asyncio.wait_for(stream.full.wait(), 5)
+        await pings.close()
+
+    asyncio.run(first_four())
+
+
+def to_new_data(pings: Pings) -> None:
+    changed = source().model_copy(update={"spec": source().spec.model_copy(update={"data": "new"})})
+    pings.exchange({"default/tick": Ping(changed, "default/default")})
+
+
+def test_a_changed_source_goes_on_after_the_tick_that_is_being_sent() -> None:
+    time = FakeTime(NOON_S + 1)
+    stream = FakeStream(time)
+    changed_at(120, to_new_data, stream, time)
+    assert [tick / 1000 - NOON_S for tick in stream.ticks[:4]] == [60, 120, 180, 240]
+    assert [event.data for event in stream.events[:4]] == [b"x", b"x", b"new", b"new"]
+
+
+def test_a_changed_source_sends_the_tick_that_could_not_be_sent(caplog: pytest.LogCaptureFixture) -> None:
+    time = FakeTime(NOON_S + 1)
+    stream = FakeStream(time)
+    stream.away = (NOON_S + 100, NOON_S + 130)
+    changed_at(125, to_new_data, stream, time)
+    assert [tick / 1000 - NOON_S for tick in stream.ticks[:4]] == [60, 120, 180, 240]
+    assert [event.data for event in stream.events[:4]] == [b"x", b"new", b"new", b"new"]
+    assert caplog.records == []
+
+
+def test_a_source_that_is_the_same_again_runs_on_and_one_that_is_gone_stops() -> None:
+    time = FakeTime(NOON_S + 1)
+    stream = cast(Stream, FakeStream(time))
+
+    async def run() -> None:
+        pings = Pings(lambda ping: PingRunner(ping, intake(time), stream, Courier(), time, sleep=time.sleep))
+        pings.exchange({"default/tick": Ping(source(), "default/default")})
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        relabelled = source().model_copy(update={"status": {"a": "b"}})
+        pings.exchange({"default/tick": Ping(relabelled, "default/default")})
+        assert asyncio.all_tasks() - {asyncio.current_task()} == {task}
+        pings.exchange({})
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+
+    asyncio.run(run())
 
 
 def ping_broker(lab: Lab, tick: str) -> tuple[BrokerProcess, Any, Any]:

@@ -10,7 +10,6 @@ import pytest
 from libskylark.errors import StoreUnavailable
 from libskylark.event import Event
 from libskylark.eventing.entry import Content, Entry, NewEntry, pack, unpack
-from libskylark.eventing.journal import Accepted, Outcome, decode, encode
 from libskylark.eventing.resident import Resident
 from libskylark.eventing.stream import Stream, StreamFull
 from libskylark.eventing.writes import Settlement
@@ -42,12 +41,6 @@ def test_an_entry_is_read_as_it_was_packed(hop: bool) -> None:
     flat = [part if isinstance(part, bytes) else str(part).encode() for part in pack(entry)]
     content, triggers = unpack(dict(zip(flat[::2], flat[1::2], strict=True)))
     assert (content, triggers) == (entry.content, set(entry.triggers))
-
-
-def test_records_are_read_as_they_were_written() -> None:
-    accepted = Accepted("1", "/s", "t", "chain", None, ("default/a",), "2026-11-24T00:00:00.000Z")
-    outcome = Outcome("1", "chain", "t", "default/a", "replied", 200, 1, "2", 1.5, "2026-11-24T00:00:00.000Z")
-    assert [decode(encode(record)) for record in (accepted, outcome)] == [accepted, outcome]
 
 
 def test_a_body_that_memory_does_not_hold_is_read_from_redis(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

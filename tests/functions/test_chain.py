@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -201,7 +202,10 @@ def test_the_chain_raises_each_alarm_once(load_function: LoadFunction, source: S
     assert len(set(alarms)) == len(alarms) == decided.memory["alarms_raised"]
 
 
-def test_an_alarm_without_a_place_on_earth_has_pixels(load_function: LoadFunction) -> None:
+def test_an_alarm_without_a_place_on_earth_has_pixels(
+    load_function: LoadFunction, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "skylark.alarm")
     ledger, alarm = FakeLedger(), load_function("alarm").app
     spot = {"lon": None, "lat": None, "area_m2": None, "pixels": 3, "x": 20.0, "y": 30.0}
     for frame in (0, 1):
@@ -210,6 +214,8 @@ def test_an_alarm_without_a_place_on_earth_has_pixels(load_function: LoadFunctio
     (feature,) = emitted(answer).json()["features"]
     assert feature["geometry"] is None
     assert (feature["properties"]["x"], feature["properties"]["y"]) == (20.0, 30.0)
+    number = feature["properties"]["id"]
+    assert caplog.messages == [f"fire {number} in an area without name at column 20, row 30, seen in 2 frames"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Texts of Knative's objects that have a form of their own: durations, names, keys, attributes, expressions."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from libskylark.eventing.cesql import compiled
+
+_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_NAMESPACE: Final = re.compile(_LABEL)
+_KEY: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # of a label or annotation, without prefix
+_ISO_DURATION: Final = re.compile(
+    r"P(?=\d|T\d)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
+    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:[.,]\d+)?)S)?)?"
+)
+_SECONDS_PER: Final = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+
+
+def parse_iso_duration_s(text: str) -> float:
+    """Seconds of an ISO 8601 duration such as PT0.2S or P1DT12H; raises ValueError."""
+    match = _ISO_DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("expected an ISO 8601 duration such as PT0.2S or PT1M, without years and months")
+    return sum(
+        float(number.replace(",", ".")) * _SECONDS_PER[unit] for unit, number in match.groupdict().items() if number
+    )
+
+
+def _is_duration(text: str) -> str:
+    parse_iso_duration_s(text)
+    return text
+
+
+def check_positive_duration(text: str) -> str:
+    """The text again; raises ValueError for what is no duration, and for one of nothing."""
+    if parse_iso_duration_s(text) <= 0:
+        raise ValueError("expected a duration above zero")
+    return text
+
+
+def _is_attribute(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+", name):
+        raise ValueError(f"found {name!r}: attribute names are lower-case letters and digits")
+    return name
+
+
+def _is_filter_attribute(name: str) -> str:
+    if _is_attribute(name)[0].isdecimal():
+        raise ValueError(f"found {name!r}: in a filter, the name of an attribute begins with a letter")
+    return name
+
+
+def _is_expression(text: str) -> str:
+    compiled(text)  # raises a ValueError that says where it cannot be parsed
+    return text
+
+
+def _is_given(text: str) -> str:
+    if not text:
+        raise ValueError("is required")
+    return text
+
+
+def _is_name(name: str) -> str:
+    if len(name) > 253 or not _NAME.fullmatch(name):
+        raise ValueError("expected a DNS-1123 name: lower-case letters, digits, '-' and '.'")
+    return name
+
+
+def _is_namespace(name: str) -> str:
+    if not _NAMESPACE.fullmatch(name):
+        raise ValueError("expected a DNS-1123 label: lower-case letters, digits and '-', 63 at most")
+    return name
+
+
+def _is_key(key: str) -> str:
+    prefix, slash, name = key.rpartition("/")
+    if not _KEY.fullmatch(name) or (slash and not (_NAME.fullmatch(prefix) and len(prefix) <= 253)):
+        raise ValueError(f"found {key!r}: a key is a name of 63 characters at most, after a DNS name and '/' or alone")
+    return key
+
+
+def _is_label(text: str) -> str:
+    if text and not _KEY.fullmatch(text):
+        raise ValueError("expected letters, digits, '-', '_' and '.', 63 at most, with a letter or digit at both ends")
+    return text
+
+
+# PT0S is allowed of a backoff, and turns Retry-After off.
+Duration = Annotated[str, AfterValidator(_is_duration)]
+PositiveDuration = Annotated[str, AfterValidator(check_positive_duration)]
+AttributeName = Annotated[str, AfterValidator(_is_attribute)]
+ObjectName = Annotated[str, AfterValidator(_is_name)]
+Namespace = Annotated[str, AfterValidator(_is_namespace)]
+Key = Annotated[str, AfterValidator(_is_key)]
+Label = Annotated[str, AfterValidator(_is_label)]
+Given = Annotated[str, AfterValidator(_is_given)]
+Expression = Annotated[str, AfterValidator(_is_expression)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+# An empty value in Trigger's `filter.attributes` means "any value", as it always has in Knative.
+FilterAttributeName = Annotated[str, AfterValidator(_is_filter_attribute)]
+Attributes = dict[FilterAttributeName, str]
+FilterAttributes = Annotated[dict[FilterAttributeName, NonEmpty], Field(min_length=1)]
