@@ -177,17 +177,17 @@ class Constellation:
         spec = self.functions.get(function)
         return spec.port if spec and node in spec.nodes else None
 
-    def _link(self, a: str, b: str) -> Link:
-        figures = self._figures(a, b)
-        assert figures is not None, "links were checked when the file was read"
-        return Link(a, b, figures.latency_ms, figures.bandwidth_mbps, figures.jitter_ms)
-
-    def _figures(self, a: str, b: str) -> LinkFigures | None:
-        types = (self.nodes[a].type, self.nodes[b].type)
-        for first, second in (types, types[::-1]):
+    def figures(self, a: NodeType, b: NodeType) -> LinkFigures | None:
+        """What links between nodes of two types have, in whichever order the file names them; None: no such links."""
+        for first, second in ((a, b), (b, a)):
             if (figures := self.spec.link_types.get(f"{first}-to-{second}")) is not None:
                 return figures
         return None
+
+    def _link(self, a: str, b: str) -> Link:
+        figures = self.figures(self.nodes[a].type, self.nodes[b].type)
+        assert figures is not None, "links were checked when the file was read"
+        return Link(a, b, figures.latency_ms, figures.bandwidth_mbps, figures.jitter_ms)
 
     def _faults(self) -> Iterator[tuple[Location, str]]:
         yield from self._node_faults()
@@ -225,7 +225,7 @@ class Constellation:
     def _pair_faults(self, a: str, b: str) -> Iterator[str]:
         if a == b:
             yield f"links {a!r} with itself"
-        elif self._figures(a, b) is None:
+        elif self.figures(self.nodes[a].type, self.nodes[b].type) is None:
             kind = f"{self.nodes[a].type}-to-{self.nodes[b].type}"
             yield f"link {a} - {b}: link_types has no figures for {kind}"
 

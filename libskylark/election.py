@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from libskylark.clock import Ticks
 from libskylark.config import PolicyName
-from libskylark.constellation import Constellation, Objectives
-from libskylark.errors import ElectionError
+from libskylark.errors import ElectionError, UnknownNode
 from libskylark.policy import POLICIES, Candidate, Candidates, Fits, Ladder, policy_named
 from libskylark.topology import Link, Node, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what reads YAML and finds paths is of no use to a function
+    from libskylark.constellation import Constellation, Objectives
     from libskylark.routes import Routes
 
 
@@ -33,6 +33,8 @@ class EpochView:
     min_bandwidth_mbps: float
     topology: Topology
     functions: dict[str, dict[str, Any]]  # name -> {"nodes", "consumes", "emits", "port"}
+    #: Nodes of the constellation that are not there now: nobody is sent to them, and what they hold is still theirs.
+    absent: tuple[Node, ...] = ()
 
     @classmethod
     def of(cls, constellation: Constellation, epoch: int, tick_s: float, objectives: Objectives) -> EpochView:
@@ -51,7 +53,6 @@ class EpochView:
 
     def to_json(self) -> dict[str, Any]:
         """The document of `/current-topology`; bandwidth is in Mbit/s, latency and jitter in ms."""
-        nodes = [{"node_name": n.name, "node_ip": n.ip, "node_type": n.type} for n in self.topology.nodes.values()]
         edges = [
             {
                 "source": link.source,
@@ -70,7 +71,8 @@ class EpochView:
             "destination": self.destination,
             "objectives": {"max_latency": self.max_latency_ms, "min_bandwidth": self.min_bandwidth_mbps},
             "functions": self.functions,
-            "nodes": nodes,
+            "nodes": [_node_document(node) for node in self.topology.nodes.values()],
+            "absent": [_node_document(node) for node in self.absent],
             "edges": edges,
         }
 
@@ -78,7 +80,6 @@ class EpochView:
     def from_json(cls, document: dict[str, Any]) -> EpochView:
         """The inverse of `to_json`; raises ElectionError where the document is not one."""
         try:
-            nodes = [Node(n["node_name"], n["node_type"], n["node_ip"]) for n in document["nodes"]]
             links = [
                 Link(e["source"], e["target"], e["latency"], e["bandwidth"], e.get("jitter", 0.0))
                 for e in document["edges"]
@@ -91,11 +92,20 @@ class EpochView:
                 document["destination"],
                 document["objectives"]["max_latency"],
                 document["objectives"]["min_bandwidth"],
-                Topology.of(nodes, links),
+                Topology.of(map(_node_of, document["nodes"]), links),
                 document["functions"],
+                tuple(map(_node_of, document.get("absent", ()))),
             )
         except (KeyError, TypeError) as error:
             raise ElectionError(f"node-info's topology lacks {error}") from None
+
+
+def _node_document(node: Node) -> dict[str, str]:
+    return {"node_name": node.name, "node_ip": node.ip, "node_type": node.type}
+
+
+def _node_of(document: dict[str, Any]) -> Node:
+    return Node(document["node_name"], document["node_type"], document["node_ip"])
 
 
 @dataclass(frozen=True)
@@ -160,13 +170,16 @@ class ElectionTable:
         """What `policy` chooses from where any node will do, in its order.
 
         Skylark: the cheapest path to `destination` (the chain's unless given), walked backwards. Random: every
-        reachable node. Stateless: the destination. A destination that is cut off in this epoch is no candidate.
+        reachable node. Stateless: the destination. One that is cut off in this epoch, or absent, is no candidate.
         Raises UnknownNode where there is none such.
         """
-        key = (policy, destination or self.view.destination)
+        nodes, end = self.view.topology.nodes, destination or self.view.destination
+        key = (policy, end)
         if (known := self._walks.get(key)) is not None:
             return known
-        rung = self._routes.find(self.view.topology.node(key[1]).name)
+        if end not in nodes and end not in {node.name for node in self.view.absent}:
+            raise UnknownNode(end, list(nodes))
+        rung = self._routes.find(end) if end in nodes else None
         if policy == "random":
             walk: Candidates = self._everyone
         elif rung is None:

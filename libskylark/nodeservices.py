@@ -143,10 +143,10 @@ class NodeServices:
         return EpochView.from_json(self._get(self._settings.node_info_port, "/current-topology", {"epoch": epoch}))
 
     def hosts(self) -> dict[str, str]:
-        """The address of every node; raises ElectionError while node-info does not answer."""
+        """The address of every node, absent ones too; raises ElectionError while node-info does not answer."""
         answer = self._get(self._settings.node_info_port, "/current-topology", {})
         try:
-            return {node["node_name"]: node["node_ip"] for node in answer["nodes"]}
+            return {node["node_name"]: node["node_ip"] for node in [*answer["nodes"], *answer.get("absent", ())]}
         except (KeyError, TypeError) as error:
             raise ElectionError(f"node-info's topology lacks {error}") from None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from libskylark.config import BROKER_PORT, ELECT_PORT, NODE_INFO_PORT, REDIS_PORT, Port
 from libskylark.topology import NODE_TYPES, Node
-from libskylark.yamlfile import Location
+
+if TYPE_CHECKING:  # a function reads no YAML
+    from libskylark.yamlfile import Location
 
 FIRST_FUNCTION_PORT: Final = 9000
 NODE_SERVICES: Final = {"node-info": NODE_INFO_PORT, "elect": ELECT_PORT}

@@ -21,7 +21,7 @@ from libskylark.eventing.filters import required_pairs
 from libskylark.eventing.loading import Loaded, Objects, load_objects
 from libskylark.eventing.objects import Destination, Trigger, TriggerSpec
 from libskylark.inspection import FunctionSource, inspect_function, service_name
-from libskylark.render import stale_files
+from libskylark.render import RENDERED, Folder, nodes_folder, render_triggers
 
 CONSTELLATION: Final = Path("deployment/constellation.yaml")
 OBJECT_FOLDERS: Final = ("brokers", "triggers")
@@ -68,11 +68,14 @@ def read_project(root: Path) -> Project:
 
 
 def stale_triggers(project: Project) -> list[Fault]:
-    """Generated Trigger files that no longer follow from the constellation; none where a project generates none."""
+    """Generated files that no longer follow from the constellation; none where a project generates none."""
     path = project.root / CONSTELLATION
     if not path.is_file():
         return []
-    stale = stale_files(read_constellation(path), project.root / "triggers")
+    constellation = read_constellation(path)
+    stale = Folder(project.root / "triggers", render_triggers(constellation)).stale()
+    if (project.root / RENDERED).is_dir():
+        stale += nodes_folder(constellation, project.root / RENDERED).stale()
     return [Fault(str(path), 0, "", "is not what the constellation gives; run `skylark render`") for path in stale]
 
 

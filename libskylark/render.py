@@ -1,27 +1,63 @@
-"""The Knative objects that follow from a constellation: one Trigger per function and node, one per elect.
+"""The files that follow from a constellation: its Triggers, and what else a cluster needs for each node.
 
-Deterministic: the committed files under triggers/ are this module's output, and a test says so.
+Deterministic: the committed files under triggers/ and deployment/rendered/ are this module's output, and tests say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from libskylark.constellation import Constellation
+from libskylark.constellation import Constellation, ConstellationSpec, NodeSpec
 from libskylark.event import NODE, TICK_TYPE
+from libskylark.manifests import (
+    check_names,
+    constellation_generator,
+    disruption_budgets,
+    elect_services,
+    knative_services,
+)
+from libskylark.topology import NODE_TYPES
 from libskylark.yamlfile import dump
 
 NAMESPACE: Final = "default"
 BROKER: Final = "default"
+RENDERED: Final = Path("deployment/rendered")
 MARK: Final = "# Made by `skylark render` from deployment/constellation.yaml; edit that file, not this one.\n"
+
+_KUSTOMIZATION: Final = "kustomization.yaml"
+_CONSTELLATION: Final = "constellation.yaml"
 
 Manifest = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Folder:
+    """Generated files of one directory: name -> text."""
+
+    directory: Path
+    files: Mapping[str, str]
+
+    def stale(self) -> list[Path]:
+        """The files that are missing or differ from what would be rendered now."""
+        return [self.directory / name for name, text in self.files.items() if _text(self.directory / name) != text]
+
+    def write(self) -> list[Path]:
+        """Writes what is stale, and removes generated files that are none any more; returns what was written."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        stale = self.stale()
+        for path in self.directory.glob("*.yaml"):
+            if path.name not in self.files and _is_generated(path):
+                path.unlink()  # of a function that the constellation no longer has
+        for path in stale:
+            path.write_text(self.files[path.name], encoding="utf-8")
+        return stale
+
+
 def render_triggers(constellation: Constellation) -> Mapping[str, str]:
-    """File name -> text of every generated file under triggers/."""
+    """File name -> text of every generated file of Triggers."""
     files: dict[str, list[Manifest]] = {}
     for name, function in constellation.functions.items():
         if function.consumes:
@@ -30,17 +66,92 @@ def render_triggers(constellation: Constellation) -> Mapping[str, str]:
         _trigger(f"{node}-elect", {"type": TICK_TYPE}, _service(f"{node}-elect", "v1")) for node in constellation.nodes
     ]
     files["unaddressed.yaml"] = list(_unaddressed_triggers(constellation))
+    return _texts(files)
+
+
+def render_nodes(constellation: Constellation) -> Mapping[str, str]:
+    """File name -> text of what a cluster needs for each node: Services, addresses, budgets, the constellation itself.
+
+    Raises ConfigError for names that Kubernetes would refuse.
+    """
+    check_names(constellation)
+    files = {f"{name}.yaml": list(knative_services(constellation, name)) for name in constellation.functions}
+    files["elect.yaml"] = list(elect_services(constellation))
+    files["budgets.yaml"] = list(disruption_budgets(constellation))
+    return {**_texts(files), _CONSTELLATION: MARK + dump(constellation.spec.model_dump(exclude_none=True))}
+
+
+def triggers_folder(constellation: Constellation, directory: Path) -> Folder:
+    """The Triggers as a base for kustomize, which takes along what was written by hand there."""
+    files = render_triggers(constellation)
+    return _folder(directory, files, [*files, *_by_hand(directory, files)])
+
+
+def nodes_folder(constellation: Constellation, directory: Path, bases: Iterable[str] = ()) -> Folder:
+    """What each node needs, as a base for kustomize that takes along `bases`, folders below it."""
+    files = render_nodes(constellation)
+    resources = [*bases, *(name for name in files if name != _CONSTELLATION)]
+    generator = constellation_generator(constellation, _CONSTELLATION)
+    return _folder(directory, files, resources, {"configMapGenerator": [generator]})
+
+
+def with_nodes(spec: ConstellationSpec, nodes: list[NodeSpec]) -> ConstellationSpec:
+    """The constellation on other nodes: links, rotation and placement that name none of them are left out.
+
+    A function whose nodes are all gone goes with them. Nodes that it had already stay in its order, new ones follow.
+    """
+    order = {node.name: position for position, node in enumerate(spec.nodes)}
+    nodes = sorted(nodes, key=lambda node: order.get(node.name, len(order)))
+    names, types = {node.name for node in nodes}, {node.type for node in nodes}
+    rotation = spec.rotation
+    if rotation is not None:
+        kept = [name for name in rotation.satellites if name in names]
+        usable = rotation.ground in names and kept
+        rotation = rotation.model_copy(update={"satellites": kept}) if usable else None
+    functions = {}
+    for name, function in spec.functions.items():
+        hosts = [host for host in function.nodes if host in (types if host in NODE_TYPES else names)]
+        if hosts:
+            functions[name] = function.model_copy(update={"nodes": hosts})
+    changes = {
+        "nodes": nodes,
+        "links": [link for link in spec.links if names.issuperset(link)],
+        "rotation": rotation,
+        "destination": spec.destination if spec.destination in names else None,
+        "functions": functions,
+    }
+    return spec.model_copy(update=changes)
+
+
+def _texts(files: Mapping[str, list[Manifest]]) -> dict[str, str]:
     return {name: MARK + "---\n".join(map(dump, manifests)) for name, manifests in files.items() if manifests}
 
 
-def stale_files(constellation: Constellation, directory: Path) -> list[Path]:
-    """The generated files in `directory` that are missing or differ from what would be rendered now."""
-    stale = []
-    for name, text in render_triggers(constellation).items():
-        path = directory / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            stale.append(path)
-    return stale
+def _folder(
+    directory: Path, files: Mapping[str, str], resources: Iterable[str], more: Manifest | None = None
+) -> Folder:
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": sorted(resources),
+        **(more or {}),
+    }
+    return Folder(directory, {**files, _KUSTOMIZATION: MARK + dump(kustomization)})
+
+
+def _by_hand(directory: Path, files: Mapping[str, str]) -> Iterator[str]:
+    for path in directory.glob("*.yaml"):
+        if path.name not in (*files, _KUSTOMIZATION) and not _is_generated(path):
+            yield path.name
+    yield from (path.parent.name for path in directory.glob(f"*/{_KUSTOMIZATION}"))
+
+
+def _is_generated(path: Path) -> bool:
+    return (_text(path) or "").startswith(MARK)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _function_triggers(function: str, types: list[str], nodes: list[str]) -> Iterator[Manifest]:

@@ -42,6 +42,7 @@ class Store:
         self._move_timeout_s = move_timeout_s
         self._clients: dict[float, RedisClient] = {}
         self._lock = Lock()
+        self._own: RedisClient | None = None
         self.client: RedisClient = self._client(timeout_s)
 
     def run(self, operation: Callable[[RedisClient], Result]) -> Result:
@@ -73,6 +74,16 @@ class Store:
         client = self._client(self._move_timeout_s)
         return self._answer(lambda: operation(client))
 
+    def on_own_connection(self, operation: Callable[[RedisClient], Result]) -> Result:
+        """`operation`, once, on a connection that is kept for this alone; only one thread may use it.
+
+        Raises StoreUnavailable like `run`; the next call then makes another connection.
+        """
+        if self._own is None:
+            self._own = redis.Redis(connection_pool=self.client.connection_pool, single_connection_client=True)
+        own = self._own
+        return self._answer(lambda: operation(own))
+
     def run_script(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         """Runs scripts/<name>.lua atomically."""
         script = self.client.register_script(script_source(name))
@@ -89,7 +100,7 @@ class Store:
 
     def close(self) -> None:
         with self._lock:
-            for client in self._clients.values():
+            for client in (*self._clients.values(), *([self._own] if self._own else [])):
                 client.close()
 
     def _client(self, timeout_s: float) -> RedisClient:

@@ -14,6 +14,7 @@ from libskylark.bench import broker as brokers
 from libskylark.bench import election as elections
 from libskylark.bench import faults as fault_bench
 from libskylark.bench import handover as handovers
+from libskylark.bench import start as starts
 from libskylark.cli.options import Tick, console, json_option, network_option, print_json, project_option
 from libskylark.errors import LabError
 from libskylark.project import read_project
@@ -210,3 +211,26 @@ def _show_broker(screen: Console, figures: dict[str, Any]) -> None:
     by_triggers = ", ".join(f"{us:.0f} with {int(count):,}" for count, us in figures["by_triggers"].items())
     screen.print(f"CPU us per event, by Triggers: {by_triggers}. Resident: {figures['rss_mib']:.0f} MiB.")
     screen.print(f"{figures['lost']} events lost. At once: events under way, from the request to the subscriber.")
+
+
+@bench.command()
+@click.option("--runs", type=click.IntRange(min=1), default=starts.RUNS, show_default=True, metavar="N",
+              help="Of each role.")  # fmt: skip
+@project_option
+@json_option
+def start(runs: int, project: Path, as_json: bool) -> None:
+    """How long each role takes from the image's command to its first answer: what an event waits for on a cold start.
+
+    One process at a time, beside a Redis of its own: node-info, elect, the broker, and each function.
+    """
+    screen = console(quiet=as_json)
+    with screen.status("measuring") as status:
+        figures = starts.measure(read_project(project), runs, lambda role: status.update(f"measuring: {role}"))
+    if as_json:
+        print_json(figures)
+        return
+    table = Table("role", "ready ms", "slowest ms", "resident MiB", box=None)
+    for role, measured in figures["roles"].items():
+        table.add_row(role, *(f"{measured[name]:,g}" for name in ("ready_ms", "slowest_ms", "rss_mib")))
+    screen.print(table)
+    screen.print(f"Median of {runs} runs, from `python -m libskylark.serving ROLE` to the first 200 of GET /ready.")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import MutableMapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from flask import Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from libskylark.clock import Clock, SystemClock
 from libskylark.config import NodeSettings, PolicyName
-from libskylark.errors import BadInput, SettingError
+from libskylark.errors import BadInput, ElectionError, SettingError
 from libskylark.event import CHAIN, NODE, TICK_TYPE, Event, from_http, to_http
 from libskylark.execution import Context
 from libskylark.function import Function
@@ -22,6 +23,8 @@ from libskylark.problem import problem
 from libskylark.services.background import Background
 from libskylark.services.elections import Elect
 from libskylark.services.queries import answer_problems, query_int, wants_json
+
+_TOLD: Final = 8  # epochs whose election was told, kept so that it is told once
 
 
 def create_app(settings: NodeSettings | None = None, clock: Clock | None = None, background: bool = True) -> Function:
@@ -48,11 +51,16 @@ def create_app(settings: NodeSettings | None = None, clock: Clock | None = None,
 
 def _add_handler(app: Function, elect: Elect, work: Background) -> None:
     @app.handler
-    def tick(event: Event, context: Context) -> dict[str, Any] | None:
+    def tick(event: Event, context: Context, memory: MutableMapping[str, Any]) -> dict[str, Any] | None:
         if event.type != TICK_TYPE:
             raise BadInput(f"elect takes {TICK_TYPE}, found {event.type}")
         view = elect.tick(context.epoch)
         work.tick()
+        # Knative's clock ticks twice with two ids where its leader changes; the node's processes share this memory.
+        told = memory.get("told", [])
+        if view.epoch in told:
+            return None
+        memory["told"] = [*told, view.epoch][-_TOLD:]
         return {"node": context.node, "epoch": view.epoch, "access": view.access, "area": view.area}
 
 
@@ -127,11 +135,16 @@ def _add_addressing(app: Function, elect: Elect) -> None:
             event = from_http(request.headers.items(), request.get_data())
         except ValueError as error:
             raise BadInput(str(error)) from None
-        found = elect.successors(elect.table().consumers(event.type), elect.settings.policy, None)
+        consumers = elect.table().consumers(event.type)
+        if not consumers:
+            raise BadInput(f"no function takes events of type {event.type}")
+        found = elect.successors(consumers, elect.settings.policy, None)
         avoid = request.args.getlist("avoid")
         _, node = elect.choose(found, len(event.data), avoid)
         if node is None:
-            raise BadInput(f"no function takes events of type {event.type}")
+            raise ElectionError(
+                f"events of type {event.type} are for {', '.join(consumers)}; no node of theirs is there"
+            )
         if avoid and node in {*avoid, *elect.health.suspects}:
             known = ", ".join(found.hosts)
             detail = f"events of type {event.type} are taken on {known}; each of them is to be avoided, or suspect"

@@ -61,6 +61,7 @@ class Handovers:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="handovers", daemon=True)
         self._thread.start()
 
@@ -137,6 +138,9 @@ class Handovers:
             table = self._tables(epoch)
             if owner.node in table.view.topology.nodes:
                 self._switch(name, table.candidate(owner.node), owner.epoch + 1)
+            elif owner.node in {node.name for node in table.view.absent}:
+                # It may have taken the memory over before it went: what is begun can only be ended with it.
+                raise NoRoute(f"it is on its way to {owner.node}, which is not ready")
             else:
                 log.warning("memory %s was to go to %s, which is no node any more: it stays", name, owner.node)
                 self._ownership.keep(name, owner.node)

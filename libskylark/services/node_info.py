@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, jsonify, request
+from flask import Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 
@@ -13,14 +13,23 @@ from libskylark.clock import Clock, SystemClock, Ticks
 from libskylark.config import NodeSettings, from_environment
 from libskylark.constellation import Constellation, Objectives, read_constellation
 from libskylark.election import EpochView
-from libskylark.errors import SettingError
+from libskylark.errors import SettingError, UnknownNode
+from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
+from libskylark.problem import problem
+from libskylark.services.cluster import ClusterSettings, ClusterWatch, watch_cluster
+from libskylark.services.presence import with_present
 from libskylark.services.queries import answer_problems, query_int
+from libskylark.topology import Node
 
 
 class NodeInfo:
-    """The constellation as this node tells it; objectives can be changed while it runs."""
+    """The constellation as this node tells it; objectives can be changed while it runs.
 
-    def __init__(self, path: Path, settings: NodeSettings, clock: Clock) -> None:
+    In a `cluster`, its nodes are those that Kubernetes has and says are ready (see presence.py).
+    """
+
+    def __init__(self, path: Path, settings: NodeSettings, clock: Clock, cluster: ClusterWatch | None = None) -> None:
+        self.cluster = cluster
         self._path = path
         self._settings = settings
         self._clock = clock
@@ -61,23 +70,39 @@ class NodeInfo:
         return self._objectives
 
     def view(self, epoch: int) -> EpochView:
-        return EpochView.of(self._constellation, epoch, self._settings.tick_s, self.objectives)
+        described = self._constellation
+        view = EpochView.of(described, epoch, self._settings.tick_s, self.objectives)
+        if self.cluster is None or self.cluster.nodes is None:
+            return view
+        return with_present(view, described, self.cluster.nodes, self._settings.node)
 
     def node(self, name: str) -> dict[str, Any]:
-        node = self.view(self.epoch).topology.node(name)
-        return {"node_name": node.name, "node_ip": node.ip, "node_type": node.type}
+        """A node, which may be absent; raises UnknownNode."""
+        view = self.view(self.epoch)
+        known: dict[str, Node] = {**view.topology.nodes, **{node.name: node for node in view.absent}}
+        if name not in known:
+            raise UnknownNode(name, list(known))
+        return {"node_name": name, "node_ip": known[name].ip, "node_type": known[name].type}
 
     def local_node(self) -> dict[str, Any]:
         return self.node(self._settings.node)
 
 
-def create_app(settings: NodeSettings | None = None, clock: Clock | None = None) -> Flask:
-    """The Flask application; raises SettingError without a constellation, DocumentError for a faulty one."""
+def create_app(
+    settings: NodeSettings | None = None, clock: Clock | None = None, cluster: ClusterWatch | None = None
+) -> Flask:
+    """The Flask application; raises SettingError without a constellation, DocumentError for a faulty one.
+
+    The watch of the `cluster` is that of the environment unless it is given; `app.extensions` has it as "cluster".
+    Threads do not survive a fork: make the application in the process that serves.
+    """
     settings = settings or from_environment(NodeSettings)
     if settings.constellation is None:
         raise SettingError("SKYLARK_CONSTELLATION", "", "the path of a constellation.yaml")
-    info = NodeInfo(settings.constellation, settings, clock or SystemClock())
+    cluster = cluster or watch_cluster(from_environment(ClusterSettings))
+    info = NodeInfo(settings.constellation, settings, clock or SystemClock(), cluster)
     app = Flask("node-info", static_folder=None)
+    app.extensions["cluster"] = cluster
     answer_problems(app)
     _add_topology_routes(app, info)
     _add_node_routes(app, info)
@@ -130,6 +155,14 @@ def _add_node_routes(app: Flask, info: NodeInfo) -> None:
         return jsonify(status="refreshed", epoch=info.epoch)
 
     @app.get("/health")
-    @app.get("/ready")
     def health() -> ResponseReturnValue:
         return jsonify(status="alive", **info.local_node(), epoch=info.epoch)
+
+    @app.get("/ready")
+    def ready() -> ResponseReturnValue:
+        """Ready too while the Kubernetes API is away, which a satellite often is: the notice tells of it."""
+        cluster = info.cluster
+        if cluster and not cluster.tried.is_set():
+            return Response(problem(503, "the Kubernetes API has not answered yet"), 503, content_type=PROBLEM_TYPE)
+        notice = {"notice": cluster.notice} if cluster and cluster.notice else {}
+        return jsonify(status="alive", **info.local_node(), epoch=info.epoch, **notice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +19,10 @@ from libskylark.event import Event
 from libskylark.jobs import JOBS, MOVES, Emit, decode, read_moves
 from libskylark.memory import Committed, Effects, MemoryKeys, MemoryName, Owner, RedisLedger, known_owner
 from libskylark.ownership import Ownership, owned_memories
+from libskylark.services.cluster import ClusterNode
 from libskylark.services.completed import COMPLETED_TYPE
 from libskylark.services.handovers import Handovers
+from libskylark.services.presence import with_present
 from libskylark.services.schedule import fits, plan
 from libskylark.store import Store, Stores
 from libskylark.testing import FakeClock
@@ -201,6 +204,30 @@ def test_a_fenced_memory_that_a_killed_process_left_is_handed_over(
     advance(handovers, stores)
     assert owner(stores.of("there")) == Owner("owned", "there", EPOCH + 1)
     assert owned_memories(stores.local) == {}
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_fenced_memory_waits_for_a_node_that_is_away_and_not_for_one_that_is_no_more(
+    stores: Stores, ownership: Ownership, clock: FakeClock, absent: bool
+) -> None:
+    """A node that is away may have taken the memory over before it went."""
+    described = constellation()
+
+    def without_there(epoch: int) -> ElectionTable:
+        view = EpochView.of(described, epoch, TICK_S, described.objectives)
+        cluster = [ClusterNode(n.name, n.type, n.ip, n.name != "there") for n in view.topology.nodes.values()]
+        left = with_present(view, described, cluster, "here")
+        return ElectionTable(left if absent else replace(left, absent=()), "here")
+
+    ownership.find(NAME, EPOCH)
+    write(stores.local, 1, seen=1)
+    keys = MemoryKeys(NAME)
+    stores.local.run_script("fence", [keys.owner], ["there", EPOCH + 1])
+    settings = stores.settings.model_copy(update={"tick_s": TICK_S})
+    wait_s = advance(Handovers(settings, stores, ownership, without_there, clock), stores)
+    found = owner(stores.local)
+    assert found is not None
+    assert (found.phase, wait_s < 1) == (("leaving", True) if absent else ("owned", False))
 
 
 def test_a_handover_that_only_the_register_lacks_is_ended(
