@@ -15,7 +15,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKYLARK_BROKER_TOKEN", TOKEN)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fire_watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProject]:
     """This repository's project, up, with a tick of one second."""
     project = copy_project(tmp_path_factory.mktemp("fire-watch"))
