@@ -7,7 +7,7 @@
 --      5 broker:dispatchers   hash    name -> "<session> <last batch stored>"
 --      6 broker:ticks         hash    PingSource -> planned time of its last tick, Unix ms
 --      7 broker:partitions    hash    partition -> "<entries outstanding> <dispatcher that has them>"
---      8 broker:handed        hash    dispatcher -> ids of entries that others have stored for it, joined by commas
+--      8 broker:handed        prefix  ":NAME" is a list: ids of entries that others have stored for that dispatcher
 --      9 broker:seen          zset    digests of events by when they are forgotten, Unix ms
 --     10 broker:generations   stream  fields generation, triggers: what journal records mean by one (see generations.py)
 -- ARGV 1 name   2 session   3 number of the batch   4 cap of the journal   5 cap of the dead letters
@@ -22,8 +22,9 @@ if session ~= ARGV[2] then
 end
 redis.call('HSET', KEYS[5], me, session .. ' ' .. ARGV[3])
 
-local handed = redis.call('HGET', KEYS[8], me) or ''
-if handed ~= '' then redis.call('HDEL', KEYS[8], me) end
+local inbox = KEYS[8] .. ':' .. me
+local handed = redis.call('LRANGE', inbox, 0, -1)
+if #handed > 0 then redis.call('DEL', inbox) end
 local answer = {handed}
 
 local time = redis.call('TIME')
@@ -54,8 +55,7 @@ local function release(partition)
 end
 
 local function hand(id, owner)
-  local before = redis.call('HGET', KEYS[8], owner)
-  redis.call('HSET', KEYS[8], owner, before and before .. ',' .. id or id)
+  redis.call('RPUSH', KEYS[8] .. ':' .. owner, id)
   redis.call('PUBLISH', KEYS[8] .. ':' .. owner, id)
 end
 

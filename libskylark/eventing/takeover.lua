@@ -3,7 +3,7 @@
 -- KEYS 1 broker:events       stream
 --      2 broker:dispatchers  hash    name -> "<session> <last batch stored>"
 --      3 broker:partitions   hash    partition -> "<entries outstanding> <dispatcher that has them>"
---      4 broker:handed       hash    dispatcher -> ids of entries that others have stored for it
+--      4 broker:handed       prefix  ":NAME" is a list: ids of entries that others have stored for that dispatcher
 -- ARGV 1 the caller   2 the one that is gone   3 what broker:dispatchers had for it when it was found gone
 --
 -- Answers how many entries were taken over, -1 where that one has come back, or is taken care of.
@@ -29,7 +29,7 @@ for index = 1, #partitions, 2 do
   local count, owner = string.match(partitions[index + 1], '^(%d+) (.+)$')
   if owner == ARGV[2] then redis.call('HSET', KEYS[3], partitions[index], count .. ' ' .. ARGV[1]) end
 end
-redis.call('HDEL', KEYS[4], ARGV[2])
+redis.call('DEL', KEYS[4] .. ':' .. ARGV[2])
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'dispatchers', ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[2])
 return taken

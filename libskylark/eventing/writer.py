@@ -158,7 +158,7 @@ class Writer:
             self._uncertain = []
             raise
         if handed:  # all of it was stored before this batch, and may be of the same partitions
-            await self._adopt_stored(_text(handed).split(","))
+            await self._adopt_stored([_text(entry_id) for entry_id in handed])
         self._uncertain = []
         answers = iter(ids)
         for write in batch:
