@@ -50,7 +50,7 @@ class Dispatcher:
         courier: Courier,
         readdresser: Readdresser,
         clock: Clock,
-        in_flight: int = 16,
+        in_flight: int = 32,
     ) -> None:
         self._intake = intake
         self._courier = courier

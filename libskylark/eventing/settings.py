@@ -42,7 +42,7 @@ class BrokerSettings(BaseModel):
     body_timeout_s: BodySeconds = Field(default=10.0, validation_alias="SKYLARK_BROKER_BODY_TIMEOUT")
     subscriber_allow: str = Field(default="", validation_alias="SKYLARK_SUBSCRIBER_ALLOW")
     stream_max: Annotated[int, Field(ge=1)] = Field(default=100_000, validation_alias="SKYLARK_BROKER_STREAM_MAX")
-    in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(default=16, validation_alias="SKYLARK_BROKER_IN_FLIGHT")
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(default=32, validation_alias="SKYLARK_BROKER_IN_FLIGHT")
     grace_s: Seconds = Field(default=5.0, validation_alias="SKYLARK_BROKER_GRACE")
     # How long another dispatcher of this stream may be silent before its events are taken over; each says something
     # every second.
