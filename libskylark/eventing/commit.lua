@@ -59,12 +59,12 @@ local function hand(id, owner)
   redis.call('PUBLISH', KEYS[8] .. ':' .. owner, id)
 end
 
-local stopped = false -- the next operation, by the guard before it
+local stopped = false -- the next event or record, by a guard before it
 local at = 6
 while at <= #ARGV do
   local name, first, last = ARGV[at], at + 2, at + 1 + tonumber(ARGV[at + 1])
-  if stopped then
-    stopped = false
+  if stopped then -- further guards are passed over, up to what they guard
+    stopped = name ~= 'event' and name ~= 'journal'
     if name == 'event' then answer[#answer + 1] = '' end
   elseif name == 'event' then -- record, partition or '', fields of the entry
     local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, first + 2, last))

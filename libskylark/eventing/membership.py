@@ -60,9 +60,11 @@ class Membership:
         """Joins, or comes back after a broken connection; answers the number of the last batch stored."""
         if self.is_new:  # connections are to have this name, and no earlier one
             await self.redis.connection_pool.disconnect(inuse_connections=False)
-        self.session += 1
-        arguments = (self.name, self.session, "1" if self.session == 1 else "0")
-        return int(await self.redis.eval(script("register.lua"), 2, DISPATCHERS, EVENTS, *arguments))
+        session = self.session + 1
+        arguments = (self.name, session, "1" if self.is_new else "0")
+        last_batch = int(await self.redis.eval(script("register.lua"), 2, DISPATCHERS, EVENTS, *arguments))
+        self.session = session  # only now: a first try that failed must not pass for a name that was taken over
+        return last_batch
 
     async def take_over(self, at_once: bool) -> int:
         """Takes the entries of those that are gone; `at_once` also from one whose connection has only just ended.

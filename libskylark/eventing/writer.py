@@ -60,6 +60,7 @@ class Writer:
         self._look_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._sha = ""
+        self._joined = ""  # the name under which the stream was found as it is, and others are listened to
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -220,7 +221,7 @@ class Writer:
 
     async def _recover(self) -> None:
         """Joins the dispatchers, finds out what became of the last batch, and adopts the entries not known yet."""
-        new = self._membership.is_new
+        new = self._joined != self._membership.name
         self._sha = await self._redis.script_load(script("commit.lua"))
         last_batch = await self._membership.register()
         if last_batch == self._batch:
@@ -237,6 +238,7 @@ class Writer:
         await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
         if new:
             self._listen()
+            self._joined = self._membership.name
         self.opened.set()
         self._wake.set()
         events = len(self._resident.entries)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from libskylark.event import Event
 from libskylark.eventing import writer
 from libskylark.eventing.entry import Content, Entry, NewEntry, pack
+from libskylark.eventing.membership import Membership
 from libskylark.eventing.stream import Stream
 from libskylark.eventing.writes import Settlement
 from tests.eventing.conftest import ACCEPT, Broker, Journal, Lab, RedisServer, Reply, Subscriber, eventually, trigger
@@ -358,3 +359,32 @@ def test_gunicorn_may_run_several_workers(lab: Lab) -> None:
         senders.until(400)
     eventually(both_answer, "two workers answer again")
     assert_nothing_lost(store, subscriber, senders.acknowledged)
+
+
+def test_one_whose_first_try_to_join_breaks_off_joins_and_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = lab.redis()
+    take_over, breaks = Membership.take_over, iter([True])
+
+    async def breaking(membership: Membership, at_once: bool) -> int:
+        if next(breaks, False):
+            raise ConnectionError("cut")
+        return await take_over(membership, at_once)
+
+    async def check() -> None:
+        one = Dispatcher(store)
+        await one.start()
+        monkeypatch.setattr(Membership, "take_over", breaking)
+        two = Dispatcher(store)
+        await two.start()
+        assert two.replaced == 0
+        await two.add("1", "p")
+        await one.add("2", "p")
+        await two.has({"1", "2"})
+
+        def channels() -> int:
+            return len(store.client.pubsub_channels("broker:handed:*"))
+
+        await asyncio.to_thread(eventually, lambda: channels() == 2, "both listen")
+        await asyncio.gather(one.stream.stop(), two.stream.stop())
+
+    run(check)

@@ -99,3 +99,14 @@ def test_a_killed_broker_remembers_what_it_has_taken(lab: Lab) -> None:
     assert broker.send(Event.new("t", "/s", id="1"))[0] == 202
     assert set(delivered(subscriber, broker)) == {"1"}
     assert len(duplicates(Journal(store), 1)) == 1
+
+
+def test_a_tick_is_stored_once_where_duplicates_are_suppressed_too(lab: Lab) -> None:
+    store, ticks = lab.redis(), lab.subscriber()
+    source = "---\napiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata: {name: tick}\n"
+    source += "spec: {sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}}\n"
+    objects = annotated("PT10M") + trigger("tick", ticks.url, type="dev.knative.sources.ping") + source
+    broker = lab.broker(store, objects, workers="2", SKYLARK_PING_SOURCES="on", SKYLARK_TICK="500ms")
+    eventually(lambda: len({broker.worker() for _ in range(8)}) == 2, "two workers answer")
+    got = [ticks.next().event.id for _ in range(6)]
+    assert len(set(got)) == len(got)
