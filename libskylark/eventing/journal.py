@@ -108,13 +108,13 @@ def read_journal(client: Reader, after_id: str = FIRST, block_ms: int = 0) -> li
         return []
     # redis-py answers with a list of pairs, or with a mapping where RESP3 was asked for.
     entries = next(iter(answer.values()))[0] if isinstance(answer, Mapping) else answer[0][1]
-    return [(_text(position), decode(_record_of(fields))) for position, fields in entries]
+    return [(as_text(position), decode(_record_of(fields))) for position, fields in entries]
 
 
 def end_of_journal(client: Reader) -> str:
     """The position of the last record now; errors of the client are not caught."""
     last = client.xrevrange(KEY, count=1)
-    return _text(last[0][0]) if last else FIRST
+    return as_text(last[0][0]) if last else FIRST
 
 
 def _record_of(fields: Mapping[Any, Any]) -> str | bytes:
@@ -122,5 +122,6 @@ def _record_of(fields: Mapping[Any, Any]) -> str | bytes:
     return record
 
 
-def _text(value: str | bytes) -> str:
+def as_text(value: str | bytes) -> str:
+    """What a client of Redis answers, be it one that decodes or one that does not."""
     return value.decode() if isinstance(value, bytes) else value

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from libskylark.eventing.journal import as_text
 from libskylark.eventing.keys import DISPATCHERS, EVENTS, GROUP, HANDED, PARTITIONS
 from libskylark.eventing.redis_client import redis_client
 
@@ -71,7 +72,7 @@ class Membership:
 
         Answers how many entries came over.
         """
-        registered = {_text(name): value for name, value in (await self.redis.hgetall(DISPATCHERS)).items()}
+        registered = {as_text(name): value for name, value in (await self.redis.hgetall(DISPATCHERS)).items()}
         idle_s = await self._idle_s()
         self.is_first = self.name == min((name for name in registered if name in idle_s), default=self.name)
         if registered.keys() == {self.name}:
@@ -96,7 +97,7 @@ class Membership:
         """Ids of all entries that are this dispatcher's, in the order of the stream."""
         start = "-"
         while page := await self.redis.xpending_range(EVENTS, GROUP, start, "+", _PENDING_PAGE, consumername=self.name):
-            ids = [_text(entry["message_id"]) for entry in page]  # type: ignore[arg-type]
+            ids = [as_text(entry["message_id"]) for entry in page]  # type: ignore[arg-type]
             for entry_id in ids:
                 yield entry_id
             start = f"({ids[-1]}"
@@ -125,7 +126,3 @@ class Membership:
 def script(name: str) -> str:
     """The text of a Lua script of this package."""
     return files("libskylark.eventing").joinpath(name).read_text(encoding="utf-8")
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

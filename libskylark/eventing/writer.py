@@ -159,11 +159,11 @@ class Writer:
             self._uncertain = []
             raise
         if handed:  # all of it was stored before this batch, and may be of the same partitions
-            await self._adopt_stored([_text(entry_id) for entry_id in handed])
+            await self._adopt_stored([journal.as_text(entry_id) for entry_id in handed])
         self._uncertain = []
         answers = iter(ids)
         for write in batch:
-            self._finish(write, [_text(next(answers)) if new.triggers else "" for new in write.added])
+            self._finish(write, [journal.as_text(next(answers)) if new.triggers else "" for new in write.added])
 
     def _finish(self, write: Write, ids: list[str]) -> None:
         for new, entry_id in zip(write.added, ids, strict=True):
@@ -182,7 +182,7 @@ class Writer:
     async def _adopt_stored(self, ids: Iterable[str]) -> None:
         """Adopts entries that are stored for this dispatcher, and that it does not know yet, in their order."""
         unknown = [entry_id for entry_id in ids if entry_id not in self._resident.entries]
-        done = {_text(name) for name in await self._redis.hkeys(DONE)} if unknown else set()
+        done = {journal.as_text(name) for name in await self._redis.hkeys(DONE)} if unknown else set()
         for start in range(0, len(unknown), _READ_ENTRIES):
             some = unknown[start : start + _READ_ENTRIES]
             async with self._redis.pipeline(transaction=False) as pipeline:
@@ -283,7 +283,3 @@ def _read(entry_id: str, found: Any, done: set[str]) -> Entry | None:
         return None
     finished = [trigger for trigger in triggers if f"{entry_id} {trigger}" in done]
     return Entry(entry_id, partition_of(content.event), triggers.difference(finished), content, finished)
-
-
-def _text(value: bytes | str | None) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
