@@ -15,6 +15,7 @@ SkylarkError
 │   └── NoRoute                 (LookupError)
 ├── StoreError
 │   ├── StoreUnavailable        (ConnectionError) a node's Redis does not answer
+│   ├── StreamFull                               a broker's stream, or its Redis, that has no room for an event
 │   ├── StateMissing            (LookupError)    a field that no reachable store holds
 │   └── MemoryTorn              (ValueError)     stored memory that is no value any more
 ├── MemoryConflict                               memory that was written by someone else meanwhile
@@ -131,6 +132,10 @@ class StoreUnavailable(StoreError, ConnectionError):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"Redis at {address} is unavailable: {reason}")
         self.address = address
+
+
+class StreamFull(StoreError):
+    """As many events wait as the stream may hold, or Redis has no memory left."""
 
 
 class StateMissing(StoreError, LookupError):

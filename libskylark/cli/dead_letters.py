@@ -53,8 +53,10 @@ def list_command(node: str | None, count: int, project: Path, as_json: bool) -> 
     box = _open(lab)
     mails = [mail for mail in box.mails if node in (None, mail.node)]
     shown = mails[-count:]
+    dropped = sum(number for name, number in box.dropped.items() if node in (None, name))
     if as_json:
-        print_json({"total": len(mails), "letters": [mail.to_json() for mail in shown], "silent": box.silent})
+        letters = [mail.to_json() for mail in shown]
+        print_json({"total": len(mails), "dropped": dropped, "letters": letters, "silent": box.silent})
         return
     screen = console()
     width = len(str(shown[-1].number)) if shown else 0
@@ -62,6 +64,8 @@ def list_command(node: str | None, count: int, project: Path, as_json: bool) -> 
         _print_lines(screen, mail, width)
     left = f", the latest {len(shown):,} of them above" if len(shown) < len(mails) else ""
     screen.print(f"{counted(len(mails), 'dead letter')}{left}")
+    if dropped:
+        screen.print(f"{counted(dropped, 'older one')} gave way: a node keeps so many (SKYLARK_BROKER_DEAD_LETTERS_MAX)")
 
 
 @dead_letters.command()

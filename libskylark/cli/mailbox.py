@@ -15,7 +15,7 @@ from libskylark.errors import BrokerUnavailable, CodecError, LabError, SendError
 from libskylark.event import EXPIRY, Event
 from libskylark.eventing.entry import TTL, seconds_left
 from libskylark.eventing.explain import stopped_by
-from libskylark.eventing.letters import DeadLetter, event_of, list_letters, remove_letter
+from libskylark.eventing.letters import DeadLetter, count_dropped, event_of, list_letters, remove_letter
 from libskylark.eventing.loading import load_objects
 from libskylark.eventing.resolve import Here, resolve
 from libskylark.lab.lab import node_stores
@@ -67,15 +67,20 @@ class Mail:
 
 
 class Mailbox:
-    """All dead letters, oldest first; `silent` are the nodes that do not tell theirs, and why."""
+    """All dead letters, oldest first; `silent` are the nodes that do not tell theirs, and why.
+
+    `dropped` says by node how many gave way to later ones, as a node keeps so many.
+    """
 
     def __init__(self, lab: RunningLab) -> None:
         self._stores = node_stores(lab.constellation)
         self.silent: dict[str, str] = {}
+        self.dropped: dict[str, int] = {}
         found: list[tuple[str, DeadLetter]] = []
         for node, store in self._stores.items():
             try:
                 found += [(node, letter) for letter in list_letters(store)]
+                self.dropped[node] = count_dropped(store)
             except (StoreUnavailable, CodecError) as error:
                 self.silent[node] = str(error)
         found.sort(key=lambda each: each[1].time)

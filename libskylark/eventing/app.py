@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import Final
@@ -91,8 +93,9 @@ class BrokerApp:
             dispatcher.dispatch,
             dispatcher.begin_anew,
             self._node.store_timeout_s,
-            self._broker.stream_max,
+            self._broker.caps,
             self._broker.lease_s,
+            on_failed=lambda: os.kill(os.getpid(), signal.SIGTERM),  # whoever started this process starts it anew
         )
         dispatcher.attach(stream)
         stream.start()

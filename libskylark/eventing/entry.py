@@ -35,7 +35,8 @@ class Content:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.event.data) + _OVERHEAD_BYTES
+        """What it takes in memory, here or in Redis, roughly."""
+        return size_of(len(self.event.data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,13 @@ class Entry:
     partition: str | None
     remaining: set[str]
     content: Content | None
+    size_bytes: int  # of its content
     done: list[str] = field(default_factory=list)
+
+
+def size_of(data_bytes: int) -> int:
+    """What an entry with so much data takes in memory, roughly."""
+    return data_bytes + _OVERHEAD_BYTES
 
 
 def pack(new: NewEntry) -> list[Any]:

@@ -12,11 +12,11 @@ from itertools import chain
 from typing import Any, Final
 
 from libskylark import problem
-from libskylark.errors import InvalidEvent, StoreUnavailable
+from libskylark.errors import InvalidEvent, StoreUnavailable, StreamFull
 from libskylark.event import from_http
 from libskylark.eventing.intake import Intake, passed_on
 from libskylark.eventing.settings import BrokerSettings
-from libskylark.eventing.stream import Stream, StreamFull
+from libskylark.eventing.stream import Stream
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -1,7 +1,8 @@
-"""What the broker keeps in its node's Redis, by name; commit.lua says what each holds."""
+"""What the broker keeps in its node's Redis, by name, and how much of it; commit.lua says what each holds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from libskylark.eventing import journal
@@ -15,6 +16,8 @@ PARTITIONS: Final = "broker:partitions"
 HANDED: Final = "broker:handed"
 SEEN: Final = "broker:seen"
 GENERATIONS: Final = "broker:generations"
+SIZES: Final = "broker:sizes"
+LIFE: Final = "broker:life"
 
 GROUP: Final = "dispatchers"  # the consumer group of EVENTS; the scripts name it too
 
@@ -30,4 +33,16 @@ COMMIT_KEYS: Final = (
     HANDED,
     SEEN,
     GENERATIONS,
+    SIZES,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much is kept at most: of events that wait, of dead letters, and of events that duplicates are known by."""
+
+    events: int = 100_000
+    events_bytes: int = 1024**3
+    letters: int = 10_000
+    letters_bytes: int = 256 * 1024**2
+    digests: int = 1_000_000  # of some 110 bytes each

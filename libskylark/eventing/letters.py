@@ -10,10 +10,17 @@ from typing import Any, Final
 from libskylark.clock import rfc3339
 from libskylark.errors import CodecError
 from libskylark.event import Event
-from libskylark.eventing.keys import DEAD_LETTERS
+from libskylark.eventing.keys import DEAD_LETTERS, SIZES
 from libskylark.store import RedisClient, Store
 
 _PAGE: Final = 32  # letters at once: each may hold a picture
+# Its size is the first field, as commit.lua keeps it; it counts no more.
+_REMOVE: Final = """#!lua flags=allow-oom
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if found and redis.call('XDEL', KEYS[1], ARGV[1]) == 1 and found[2][1] == 'size' then
+  redis.call('HINCRBY', KEYS[2], 'letters', -tonumber(found[2][2]))
+end
+"""
 _SHOWN: Final = 200  # characters of a letter that cannot be read
 
 
@@ -65,7 +72,12 @@ def event_of(store: Store, position: str) -> Event | None:
 
 def remove_letter(store: Store, position: str) -> None:
     """May be repeated; raises StoreUnavailable."""
-    store.run(lambda client: client.xdel(DEAD_LETTERS, position))
+    store.run(lambda client: client.eval(_REMOVE, 2, DEAD_LETTERS, SIZES, position))
+
+
+def count_dropped(store: Store) -> int:
+    """How many letters gave way to later ones, ever; raises StoreUnavailable."""
+    return int(store.run(lambda client: client.hget(SIZES, "dropped")) or 0)
 
 
 def _entries(store: Store) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:

@@ -7,16 +7,17 @@ something came over it lately, so that no clock but Redis' own is asked.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError
 
 from libskylark.eventing.journal import as_text
-from libskylark.eventing.keys import DISPATCHERS, EVENTS, GROUP, HANDED, PARTITIONS
+from libskylark.eventing.keys import DISPATCHERS, EVENTS, GROUP, HANDED, LIFE, PARTITIONS, SIZES
 from libskylark.eventing.redis_client import redis_client
 
 # Whoever loses its connections to a Redis that restarts has so many looks to come back.
@@ -24,6 +25,17 @@ _PATIENCE_LOOKS: Final = 3
 _PENDING_PAGE: Final = 1000
 _LISTEN_S: Final = 60.0
 _RETRY_S: Final = 0.5
+_OLDEST: Final = 7  # the first Redis whose scripts can say that they may run when memory is short
+
+log = logging.getLogger("skylark.broker")
+
+
+class Joined(NamedTuple):
+    """What a dispatcher finds when it joins: the last batch stored under its name, and how much the stream holds."""
+
+    last_batch: int
+    events: int
+    events_bytes: int
 
 
 class Membership:
@@ -39,6 +51,7 @@ class Membership:
         self.session = 0
         self.is_first = False  # of all that are there: the one that does what only one should
         self._missed: dict[str, int] = {}
+        self._life = ""  # of what Redis holds, as far as it was seen
         self.renew()
 
     def renew(self) -> None:
@@ -57,15 +70,30 @@ class Membership:
         """Where others tell that they have stored an entry for this dispatcher."""
         return f"{HANDED}:{self.name}"
 
-    async def register(self) -> int:
-        """Joins, or comes back after a broken connection; answers the number of the last batch stored."""
-        if self.is_new:  # connections are to have this name, and no earlier one
-            await self.redis.connection_pool.disconnect(inuse_connections=False)
+    async def register(self) -> Joined:
+        """Joins, or comes back after a broken connection."""
+        if self.is_new:
+            # Others find this one by its connections, which are to have this name and no earlier one.
+            await self.redis.connection_pool.disconnect(inuse_connections=True)
+            await self._check_server()
         session = self.session + 1
-        arguments = (self.name, session, "1" if self.is_new else "0")
-        last_batch = int(await self.redis.eval(script("register.lua"), 2, DISPATCHERS, EVENTS, *arguments))
+        keys = (DISPATCHERS, EVENTS, SIZES, LIFE)
+        arguments = (self.name, session, "1" if self.is_new else "0", self._life, uuid.uuid4().hex)
+        found = await self.redis.eval(script("register.lua"), len(keys), *keys, *arguments)
+        last_batch, events, events_bytes, life = found
         self.session = session  # only now: a first try that failed must not pass for a name that was taken over
-        return last_batch
+        self._life = as_text(life)
+        return Joined(int(last_batch), int(events), int(events_bytes))
+
+    async def _check_server(self) -> None:
+        server = await self.redis.info()
+        if int(str(server["redis_version"]).split(".")[0]) < _OLDEST:
+            raise RedisError(f"it is version {server['redis_version']}, expected {_OLDEST}.0 or newer")
+        if server.get("maxmemory") and str(server.get("maxmemory_policy", "")).startswith("allkeys"):
+            log.warning(
+                "Redis drops keys, events among them, when memory is short: maxmemory-policy %s, expected noeviction",
+                server["maxmemory_policy"],
+            )
 
     async def take_over(self, at_once: bool) -> int:
         """Takes the entries of those that are gone; `at_once` also from one whose connection has only just ended.

@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 
 from libskylark.clock import Clock, Ticks, rfc3339
-from libskylark.errors import StoreUnavailable
+from libskylark.errors import StoreUnavailable, StreamFull
 from libskylark.event import EPOCH, TICK_TYPE, Event, derived_id
 from libskylark.eventing.delivery import Answer, Courier, write_request
 from libskylark.eventing.intake import Intake
 from libskylark.eventing.objects import PingSource, PingSourceSpec
 from libskylark.eventing.resolve import Target
 from libskylark.eventing.retry import RetryPolicy
-from libskylark.eventing.stream import Stream, StreamFull
+from libskylark.eventing.stream import Stream
 
 _MINUTE_S: Final = 60.0
 # The Gregorian calendar repeats itself, days of the week included, after 400 years.

@@ -17,14 +17,17 @@ class Resident:
         self._limit_bytes = limit_bytes
         self._bytes = 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for another body."""
+        return self._bytes < self._limit_bytes
+
     def add(self, entry: Entry) -> None:
-        """Takes an entry with its content."""
-        assert entry.content is not None, "an entry is taken with its content"
-        size_bytes = entry.content.size_bytes
-        if self._bytes + size_bytes > self._limit_bytes:
+        """Takes an entry, with its content where there is room."""
+        if self._bytes + entry.size_bytes > self._limit_bytes:
             entry.content = None
-        else:
-            self._bytes += size_bytes
+        elif entry.content is not None:
+            self._bytes += entry.size_bytes
         self.entries[entry.id] = entry
 
     def remove(self, entry: Entry) -> None:

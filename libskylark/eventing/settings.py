@@ -9,9 +9,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from libskylark.config import Seconds
+from libskylark.eventing.keys import Caps
 from libskylark.eventing.outbound import AllowList
 
 # gunicorn gives up waiting for a body after its own --timeout, 30 s by default.
+AtLeastOne = Annotated[int, Field(ge=1)]
+
 BodySeconds = Annotated[Seconds, Field(le=25)]
 
 
@@ -22,26 +25,31 @@ class BrokerSettings(BaseModel):
 
     objects: str = Field(default="triggers", validation_alias="SKYLARK_OBJECTS")
     ping_sources: Literal["on", "off"] = Field(default="off", validation_alias="SKYLARK_PING_SOURCES")
-    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
-        default=10 * 1024 * 1024, validation_alias="SKYLARK_BROKER_MAX_BODY_BYTES"
-    )
+    max_body_bytes: AtLeastOne = Field(default=10 * 1024 * 1024, validation_alias="SKYLARK_BROKER_MAX_BODY_BYTES")
     # Bytes of bodies that are read or wait to be stored, of all requests together.
-    max_held_bytes: Annotated[int, Field(ge=1)] = Field(
-        default=64 * 1024 * 1024, validation_alias="SKYLARK_BROKER_MAX_HELD_BYTES"
-    )
+    max_held_bytes: AtLeastOne = Field(default=64 * 1024 * 1024, validation_alias="SKYLARK_BROKER_MAX_HELD_BYTES")
     max_headers: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=100, validation_alias="SKYLARK_BROKER_MAX_HEADERS"
     )
     max_header_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = Field(
         default=32 * 1024, validation_alias="SKYLARK_BROKER_MAX_HEADER_BYTES"
     )
-    max_connections: Annotated[int, Field(ge=1)] = Field(
-        default=1000, validation_alias="SKYLARK_BROKER_MAX_CONNECTIONS"
-    )
+    max_connections: AtLeastOne = Field(default=1000, validation_alias="SKYLARK_BROKER_MAX_CONNECTIONS")
     head_timeout_s: Seconds = Field(default=10.0, validation_alias="SKYLARK_BROKER_HEAD_TIMEOUT")
     body_timeout_s: BodySeconds = Field(default=10.0, validation_alias="SKYLARK_BROKER_BODY_TIMEOUT")
     subscriber_allow: str = Field(default="", validation_alias="SKYLARK_SUBSCRIBER_ALLOW")
-    stream_max: Annotated[int, Field(ge=1)] = Field(default=100_000, validation_alias="SKYLARK_BROKER_STREAM_MAX")
+    # Of all dispatchers of the stream together; beyond, events are answered 429.
+    stream_max: AtLeastOne = Field(default=Caps().events, validation_alias="SKYLARK_BROKER_STREAM_MAX")
+    stream_max_bytes: AtLeastOne = Field(
+        default=Caps().events_bytes, validation_alias="SKYLARK_BROKER_STREAM_MAX_BYTES"
+    )
+    # Beyond, the oldest dead letters are dropped, with a warning.
+    letters_max: AtLeastOne = Field(default=Caps().letters, validation_alias="SKYLARK_BROKER_DEAD_LETTERS_MAX")
+    letters_max_bytes: AtLeastOne = Field(
+        default=Caps().letters_bytes, validation_alias="SKYLARK_BROKER_DEAD_LETTERS_MAX_BYTES"
+    )
+    # Beyond, the events whose window ends soonest are forgotten: a duplicate of one of them passes.
+    duplicates_max: AtLeastOne = Field(default=Caps().digests, validation_alias="SKYLARK_BROKER_DUPLICATES_MAX")
     in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(default=32, validation_alias="SKYLARK_BROKER_IN_FLIGHT")
     grace_s: Seconds = Field(default=5.0, validation_alias="SKYLARK_BROKER_GRACE")
     # How long another dispatcher of this stream may be silent before its events are taken over; each says something
@@ -69,6 +77,13 @@ class BrokerSettings(BaseModel):
     def _is_allow_list(cls, value: str) -> str:
         AllowList.parse(value)
         return value
+
+    @property
+    def caps(self) -> Caps:
+        """How much is kept in Redis."""
+        return Caps(
+            self.stream_max, self.stream_max_bytes, self.letters_max, self.letters_max_bytes, self.duplicates_max
+        )
 
     @property
     def allow(self) -> AllowList | None:

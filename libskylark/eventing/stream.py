@@ -8,20 +8,16 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from libskylark.errors import SkylarkError, StoreUnavailable
+from libskylark.errors import StoreUnavailable, StreamFull
 from libskylark.eventing.entry import Content, Entry, NewEntry, unpack
 from libskylark.eventing.generations import generation_operations
-from libskylark.eventing.keys import EVENTS, TICKS
+from libskylark.eventing.keys import EVENTS, TICKS, Caps
 from libskylark.eventing.membership import Membership
 from libskylark.eventing.resident import Resident
 from libskylark.eventing.writer import Writer
 from libskylark.eventing.writes import Settlement, add_operations, settle_operations
 
 _RETRY_S: Final = 0.05
-
-
-class StreamFull(SkylarkError):
-    """As many events wait as the stream may hold."""
 
 
 class Stream:
@@ -41,16 +37,20 @@ class Stream:
         on_entry: Callable[[Entry], None],
         on_replaced: Callable[[], None],
         timeout_s: float = 2.0,
-        limit: int = 100_000,
+        caps: Caps = Caps(),  # noqa: B008 - it is frozen
         lease_s: float = 10.0,
+        on_failed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`limit` is how many entries may wait here; a dispatcher that is silent for `lease_s` counts as gone."""
+        """A dispatcher that is silent for `lease_s` counts as gone.
+
+        `on_failed` is called for a fault of ours: nothing is taken or stored from then on.
+        """
         self.address = f"{host}:{port}"
-        self._limit = limit
+        self._caps = caps
         self._resident = Resident()
         self._membership = Membership(host, port, password, timeout_s, lease_s)
         self._redis = self._membership.redis
-        self._writer = Writer(self.address, self._membership, self._resident, on_entry, on_replaced)
+        self._writer = Writer(self.address, self._membership, self._resident, caps, on_entry, on_replaced, on_failed)
 
     @property
     def is_open(self) -> bool:
@@ -76,6 +76,15 @@ class Stream:
         await self._writer.stop()
         await self._redis.aclose()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits as may, of all dispatchers together."""
+        known, queued = self._writer.committer, self._writer.backlog
+        return (
+            known.stream_events + len(queued) >= self._caps.events
+            or known.stream_bytes + queued.size_bytes >= self._caps.events_bytes
+        )
+
     async def add(self, new: NewEntry, tick: tuple[str, int] | None = None) -> bool:
         """Stores an event; returns once it is. A tick (PingSource, planned Unix ms) is stored once, else False.
 
@@ -83,9 +92,14 @@ class Stream:
         """
         if not self.is_open:
             raise StoreUnavailable(self.address, self._writer.why)
-        if self.waiting + self._writer.queued >= self._limit:
-            raise StreamFull(f"{self._limit} events are waiting")
-        ids = await self._writer.put(add_operations(new, tick), [new], lasting=False)
+        if self.is_full:
+            known, caps = self._writer.committer, self._caps
+            raise StreamFull(
+                f"{known.stream_events} events of {known.stream_bytes} bytes are waiting, "
+                f"expected less than {caps.events} events and {caps.events_bytes} bytes"
+            )
+        size_bytes = new.content.size_bytes
+        ids = await self._writer.put(add_operations(new, tick), [new], size_bytes, lasting=False)
         return bool(ids[0] or not new.triggers)
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[str]]:
@@ -101,7 +115,7 @@ class Stream:
         operations = settle_operations(settlement)
         added = [settlement.reply] if settlement.reply else []
         finished = None if entry.remaining else entry
-        return self._writer.put(operations, added, lasting=True, finished=finished)
+        return self._writer.put(operations, added, settlement.size_bytes, lasting=True, finished=finished)
 
     def note_triggers(self, generation: str, triggers: Mapping[str, Sequence[str]]) -> None:
         """Keeps what a generation of Triggers means, before any record names it: broker -> its Triggers."""

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives the entries of a dispatcher that is gone to the caller, with their partitions and their place in them.
 --
 -- KEYS 1 broker:events       stream

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from libskylark.errors import StoreUnavailable
-from libskylark.eventing import journal
-from libskylark.eventing.entry import Entry, NewEntry, partition_of, unpack
-from libskylark.eventing.keys import COMMIT_KEYS, DONE, EVENTS, GROUP
-from libskylark.eventing.membership import Membership, script
+from libskylark.errors import StoreUnavailable, StreamFull
+from libskylark.eventing.adopting import read_entries
+from libskylark.eventing.backlog import Backlog
+from libskylark.eventing.committing import Committer
+from libskylark.eventing.entry import Entry, NewEntry, partition_of
+from libskylark.eventing.keys import Caps
+from libskylark.eventing.membership import Membership
 from libskylark.eventing.resident import Resident
 from libskylark.eventing.writes import Write
 
-_DEAD_LETTERS_CAP: Final = 10_000
-_BATCH_WRITES: Final = 256
-_BATCH_BYTES: Final = 4 * 1024 * 1024
-_READ_ENTRIES: Final = 32  # at once: each may hold a picture
 _LOOK_S: Final = 1.0  # how often the other dispatchers are looked after
 _BACKOFF_S: Final = (0.05, 2.0)  # first and longest wait before Redis is tried again
 _FENCED: Final = "FENCED"
@@ -32,7 +29,7 @@ log = logging.getLogger("skylark.broker")
 class Writer:
     """Stores what callers put, and adopts into `resident` what becomes this dispatcher's.
 
-    `on_entry` and `on_replaced` are those of the Stream. While Redis is away, the event `opened` is not set.
+    The callbacks are those of the Stream. While Redis is away, the event `opened` is not set.
     """
 
     def __init__(
@@ -40,33 +37,31 @@ class Writer:
         address: str,
         membership: Membership,
         resident: Resident,
+        caps: Caps,
         on_entry: Callable[[Entry], None],
         on_replaced: Callable[[], None],
+        on_failed: Callable[[], None],
     ) -> None:
         self.address = address
         self.opened = asyncio.Event()
         self.why = "not connected yet"
+        self.backlog = Backlog()
+        self.committer = Committer(address, membership, caps)
         self._redis = membership.redis
         self._membership = membership
         self._resident = resident
         self._on_entry = on_entry
         self._on_replaced = on_replaced
+        self._on_failed = on_failed
         self._batch = 0
         self._uncertain: list[Write] = []  # sent in the last batch, with no answer
-        self._queue: deque[Write] = deque()
         self._standing: list[Any] = []
         self._wake = asyncio.Event()
         self._nudged = False  # another dispatcher has stored something for this one
         self._look_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._sha = ""
         self._joined = ""  # the name under which the stream was found as it is, and others are listened to
         self._tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def queued(self) -> int:
-        """How many writes wait for the next batch."""
-        return len(self._queue)
 
     def start(self) -> None:
         writer = asyncio.create_task(self._run())
@@ -75,7 +70,7 @@ class Writer:
 
     async def stop(self) -> None:
         """Stores what is still waiting to be, if Redis is there."""
-        waiting = [write.stored for write in [*self._uncertain, *self._queue] if not write.stored.done()]
+        waiting = [write.stored for write in [*self._uncertain, *self.backlog] if not write.stored.done()]
         if self.opened.is_set() and waiting:
             await asyncio.wait(waiting, timeout=2.0)
         if self._timer is not None:
@@ -91,15 +86,20 @@ class Writer:
             _, running = await asyncio.wait(running, timeout=0.2)
 
     def put(
-        self, operations: list[Any], added: list[NewEntry], lasting: bool, finished: Entry | None = None
+        self,
+        operations: list[Any],
+        added: list[NewEntry],
+        size_bytes: int,
+        lasting: bool,
+        finished: Entry | None = None,
     ) -> asyncio.Future[list[str]]:
         """Stores operations with the next batch; gives the ids of what they add.
 
-        One that is `lasting` waits for Redis; another one fails with StoreUnavailable when Redis does.
+        One that is `lasting` waits for Redis; another one fails, with StoreUnavailable when Redis does and with
+        StreamFull when its memory is short.
         """
-        size = sum(len(new.content.event.data) for new in added)
         stored: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._queue.append(Write(operations, added, stored, size, lasting, finished))
+        self.backlog.append(Write(operations, added, stored, size_bytes, lasting, finished))
         self._wake.set()
         return stored
 
@@ -110,7 +110,7 @@ class Writer:
         """
         self._standing = operations
         if self.opened.is_set():
-            self.put(operations, [], lasting=True)
+            self.put(operations, [], 0, lasting=True)
 
     async def _run(self) -> None:
         wait_s = _BACKOFF_S[0]
@@ -123,7 +123,7 @@ class Writer:
                 self._wake.clear()
                 if self._look_due:
                     await self._look()
-                while self._queue or self._nudged:
+                while self.backlog or self._nudged:
                     await self._flush()
             except (RedisError, OSError) as error:
                 self._close(error)
@@ -138,38 +138,37 @@ class Writer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.why = f"the writer failed: {error!r}"
             log.critical("the writer of the stream failed, no event is taken any more", exc_info=error)
+            self._on_failed()
 
     async def _flush(self) -> None:
         """Stores what waits, up to the size of a batch, and hands the new entries on."""
-        batch, size = list[Write](), 0
-        while self._queue and len(batch) < _BATCH_WRITES and size < _BATCH_BYTES:
-            batch.append(self._queue.popleft())
-            size += batch[-1].size_bytes
+        batch = self.backlog.take()
         self._batch += 1
         self._uncertain = batch
         self._nudged = False
-        member = self._membership
-        arguments: list[Any] = [member.name, member.session, self._batch, journal.CAP, _DEAD_LETTERS_CAP]
-        for write in batch:
-            arguments += write.operations
         try:
-            handed, *ids = await self._redis.evalsha(self._sha, len(COMMIT_KEYS), *COMMIT_KEYS, *arguments)
-        except ResponseError:  # Redis answered, and stored nothing
-            self._queue.extendleft(reversed(batch))
+            handed, added = await self.committer.commit(self._batch, batch)
+        except ResponseError as error:  # Redis answered, and stored nothing
             self._uncertain = []
-            raise
+            self.backlog.put_first(batch)
+            if not isinstance(error, OutOfMemoryError):
+                raise
+            # What need not last waits no longer, so that the rest is stored.
+            self.backlog.fail_passing(StreamFull(f"Redis at {self.address} has no memory left"))
+            return
         if handed:  # all of it was stored before this batch, and may be of the same partitions
-            await self._adopt_stored([journal.as_text(entry_id) for entry_id in handed])
+            await self._adopt_stored(handed)
         self._uncertain = []
-        answers = iter(ids)
+        ids = iter(added)
         for write in batch:
-            self._finish(write, [journal.as_text(next(answers)) if new.triggers else "" for new in write.added])
+            self._finish(write, [next(ids) if new.triggers else "" for new in write.added])
 
     def _finish(self, write: Write, ids: list[str]) -> None:
         for new, entry_id in zip(write.added, ids, strict=True):
             if entry_id and not entry_id.startswith(">"):  # with it, another dispatcher has the entry
                 content = new.content
-                self._adopt(Entry(entry_id, partition_of(content.event), set(new.triggers), content))
+                partition, triggers = partition_of(content.event), set(new.triggers)
+                self._adopt(Entry(entry_id, partition, triggers, content, content.size_bytes))
         if write.finished is not None:
             self._resident.remove(write.finished)
         if not write.stored.done():
@@ -182,18 +181,8 @@ class Writer:
     async def _adopt_stored(self, ids: Iterable[str]) -> None:
         """Adopts entries that are stored for this dispatcher, and that it does not know yet, in their order."""
         unknown = [entry_id for entry_id in ids if entry_id not in self._resident.entries]
-        done = {journal.as_text(name) for name in await self._redis.hkeys(DONE)} if unknown else set()
-        for start in range(0, len(unknown), _READ_ENTRIES):
-            some = unknown[start : start + _READ_ENTRIES]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry_id in some:
-                    pipeline.xrange(EVENTS, entry_id, entry_id)
-                answers = await pipeline.execute()
-            for entry_id, found in zip(some, answers, strict=True):
-                if (entry := _read(entry_id, found, done)) is not None:
-                    self._adopt(entry)
-                else:  # whatever it is, it stays where it is, and is nobody's to deliver
-                    await self._redis.xack(EVENTS, GROUP, entry_id)
+        async for entry in read_entries(self._redis, unknown, lambda: self._resident.has_room):
+            self._adopt(entry)
 
     def _close(self, error: Exception) -> None:
         """Redis is away: fail what may fail, keep what must last."""
@@ -201,39 +190,37 @@ class Writer:
             log.warning("Redis at %s is away (%s); %d events wait", self.address, error, len(self._resident.entries))
         self.opened.clear()
         self.why = str(error) or type(error).__name__
-        for write in [*self._uncertain, *self._queue]:
-            if not write.lasting and not write.stored.done():
-                write.stored.set_exception(StoreUnavailable(self.address, self.why))
-        self._queue = deque(write for write in self._queue if write.lasting)
+        unavailable = StoreUnavailable(self.address, self.why)
+        for write in self._uncertain:
+            write.fail_passing(unavailable)
+        self.backlog.fail_passing(unavailable)
 
     def _begin_anew(self) -> None:
         """Everything of this dispatcher is another one's now; what it had not stored yet is of no use any more."""
         events = len(self._resident.entries)
         log.warning("%s: another dispatcher has taken over the %d events of this one", self.address, events)
         self._resident.clear()
-        for write in [*self._uncertain, *self._queue]:
+        for write in [*self._uncertain, *self.backlog]:
             if not write.stored.done():
                 write.stored.set_result([])
         self._uncertain, self._batch = [], 0
-        self._queue.clear()
+        self.backlog.clear()
         self._membership.renew()
         self._on_replaced()
 
     async def _recover(self) -> None:
         """Joins the dispatchers, finds out what became of the last batch, and adopts the entries not known yet."""
         new = self._joined != self._membership.name
-        self._sha = await self._redis.script_load(script("commit.lua"))
-        last_batch = await self._membership.register()
-        if last_batch == self._batch:
+        if await self.committer.join() == self._batch:
             for write in self._uncertain:  # it was stored, only the answer was lost; its entries are found below
                 if write.lasting:
                     self._finish(Write([], [], write.stored, 0, True, write.finished), [])
         else:
-            self._queue.extendleft(write for write in reversed(self._uncertain) if write.lasting)
+            self.backlog.put_first(write for write in self._uncertain if write.lasting)
         self._uncertain = []
         if self._standing:
             stored: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-            self._queue.appendleft(Write(self._standing, [], stored, 0, True))
+            self.backlog.put_first([Write(self._standing, [], stored, 0, True)])
         await self._membership.take_over(at_once=new)
         await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
         if new:
@@ -272,14 +259,3 @@ class Writer:
         for listener in self._tasks[1:]:
             listener.cancel()
         self._tasks[1:] = [asyncio.create_task(self._membership.listen(nudge))]
-
-
-def _read(entry_id: str, found: Any, done: set[str]) -> Entry | None:
-    """An entry as Redis has it; None, with a line in the log, for one that is not there, or not the broker's."""
-    try:
-        content, triggers = unpack(dict(found[0][1]))
-    except (IndexError, KeyError, ValueError) as error:
-        log.error("entry %s of %s is not the broker's, left alone: %r", entry_id, EVENTS, error)
-        return None
-    finished = [trigger for trigger in triggers if f"{entry_id} {trigger}" in done]
-    return Entry(entry_id, partition_of(content.event), triggers.difference(finished), content, finished)

@@ -21,6 +21,11 @@ class Write:
     lasting: bool
     finished: Entry | None = None
 
+    def fail_passing(self, error: Exception) -> None:
+        """Fails it, unless it must last or its end is known."""
+        if not self.lasting and not self.stored.done():
+            self.stored.set_exception(error)
+
 
 @dataclass(slots=True)
 class Letter:
@@ -49,6 +54,12 @@ class Settlement:
     reply: NewEntry | None = None
     letters: list[Letter] = field(default_factory=list)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of what it adds."""
+        letters_bytes = sum(letter.content.size_bytes for letter in self.letters)
+        return letters_bytes + (self.reply.content.size_bytes if self.reply else 0)
+
 
 def add_operations(new: NewEntry, tick: tuple[str, int] | None = None) -> list[Any]:
     """Adds an entry, or only its journal record where nobody wants it; a tick is added once."""
@@ -58,7 +69,8 @@ def add_operations(new: NewEntry, tick: tuple[str, int] | None = None) -> list[A
     if new.once is not None:
         _operation(operations, "once", new.once.digest, new.once.window_ms, new.once.record)
     if new.triggers:
-        _operation(operations, "event", new.record, partition_of(new.content.event) or "", *pack(new))
+        partition = partition_of(new.content.event) or ""
+        _operation(operations, "event", new.record, partition, new.content.size_bytes, *pack(new))
     else:
         _operation(operations, "journal", new.record)
     return operations
@@ -70,7 +82,7 @@ def settle_operations(settlement: Settlement) -> list[Any]:
     entry.remaining.discard(settlement.trigger)
     operations: list[Any] = []
     for letter in settlement.letters:
-        _operation(operations, "letter", *_letter_fields(letter))
+        _operation(operations, "letter", letter.content.size_bytes, *_letter_fields(letter))
     if settlement.reply is not None:
         operations += add_operations(settlement.reply)
     _operation(operations, "journal", settlement.record)
@@ -78,7 +90,7 @@ def settle_operations(settlement: Settlement) -> list[Any]:
         _operation(operations, "partial", entry.id, settlement.trigger)
         entry.done.append(settlement.trigger)
     else:
-        _operation(operations, "done", entry.id, entry.partition or "", *entry.done)
+        _operation(operations, "done", entry.id, entry.partition or "", entry.size_bytes, *entry.done)
     return operations
 
 

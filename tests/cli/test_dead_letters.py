@@ -19,7 +19,7 @@ from libskylark.client import read_event
 from libskylark.errors import DocumentError, LabError
 from libskylark.event import Event
 from libskylark.eventing.entry import Content, Entry
-from libskylark.eventing.keys import DEAD_LETTERS
+from libskylark.eventing.keys import DEAD_LETTERS, SIZES
 from libskylark.eventing.loading import Objects, load_objects
 from libskylark.eventing.writes import Letter, Settlement, settle_operations
 from libskylark.store import Store
@@ -59,9 +59,9 @@ def store_letter(store: Store, event: Event, second: int, trigger: str, **change
     content = Content(event, fields.pop("ttl", 255), ARRIVED_S, fields.pop("headers", {}), event.chain)
     receivers = tuple(f"default/{name}" for name in fields.pop("receivers", [trigger]))
     letter = Letter(content, receivers, f"default/{trigger}", time=f"2026-11-24T08:00:{second:02}.000Z", **fields)
-    entry = Entry("0-1", None, {letter.trigger}, content)
+    entry = Entry("0-1", None, {letter.trigger}, content, content.size_bytes)
     operations = settle_operations(Settlement(entry, letter.trigger, "", letters=[letter]))
-    values = operations[2 : 2 + operations[1]]
+    values = ["size", *operations[2 : 2 + operations[1]]]
     kept = dict(zip(values[::2], values[1::2], strict=True))
     return store_fields(store, kept)
 
@@ -133,6 +133,14 @@ def test_the_letters_of_all_nodes_are_listed_with_the_oldest_first(project: str,
         "   com.example.noted 4558c56e…: no answer within 5 s",
         "3 dead letters",
     ]
+
+
+def test_how_many_gave_way_is_told(project: str, three: list[str], redis_node: RedisNode) -> None:
+    with closing(Store(redis_node.host, redis_node.port)) as store:
+        store.run(lambda client: client.hset(SIZES, "dropped", 7))
+    told = dead_letters("list", "--project", project).stdout.splitlines()
+    assert told[-1] == "7 older ones gave way: a node keeps so many (SKYLARK_BROKER_DEAD_LETTERS_MAX)"
+    assert [report("list", "--project", project, "--node", node)["dropped"] for node in ("here", "there")] == [7, 0]
 
 
 def test_the_list_is_told_as_json(project: str, three: list[str]) -> None:

@@ -37,7 +37,7 @@ class Deliveries:
 
 
 def entry(name: str, partition: str | None = None) -> Entry:
-    return Entry(name, partition, {"t"}, None)
+    return Entry(name, partition, {"t"}, None, 0)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from libskylark.errors import StoreUnavailable
+from libskylark.errors import StoreUnavailable, StreamFull
 from libskylark.event import Event
 from libskylark.eventing.entry import Content, Entry, NewEntry, pack, unpack
 from libskylark.eventing.resident import Resident
-from libskylark.eventing.stream import Stream, StreamFull
+from libskylark.eventing.keys import Caps
+from libskylark.eventing.stream import Stream
 from libskylark.eventing.writes import Settlement
 from tests.eventing.conftest import Lab, RedisServer
 
@@ -24,7 +25,7 @@ def new(name: str, triggers: tuple[str, ...] = ("default/a", "default/b"), hop: 
 def run(store: RedisServer, test: Callable[[Stream, asyncio.Queue[Entry]], Awaitable[None]], limit: int = 100) -> None:
     async def with_stream() -> None:
         entries: asyncio.Queue[Entry] = asyncio.Queue()
-        stream = Stream(store.host, store.port, None, entries.put_nowait, lambda: None, limit=limit)
+        stream = Stream(store.host, store.port, None, entries.put_nowait, lambda: None, caps=Caps(events=limit))
         stream.start()
         try:
             await stream.last_tick_ms("none")  # waits until it is open
