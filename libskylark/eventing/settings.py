@@ -12,9 +12,8 @@ from libskylark.config import Seconds
 from libskylark.eventing.keys import Caps
 from libskylark.eventing.outbound import AllowList
 
-# gunicorn gives up waiting for a body after its own --timeout, 30 s by default.
 AtLeastOne = Annotated[int, Field(ge=1)]
-
+# gunicorn gives up waiting for a body after its own --timeout, 30 s by default.
 BodySeconds = Annotated[Seconds, Field(le=25)]
 
 
