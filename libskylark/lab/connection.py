@@ -1,4 +1,4 @@
-"""One relayed connection: two pumps that read, book the bytes on a lane, and deliver them when they are due."""
+"""One relayed connection: two pumps that read, send the bytes down a flow, and deliver them when they are due."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import socket
 import struct
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
+from random import Random
 from typing import Final
 
-from libskylark.lab.links import Lane, Pair
+from libskylark.lab.links.effects import Gate
+from libskylark.lab.links.pair import Pair
+from libskylark.lab.links.route import Flow
 
-#: How far ahead of the present a flow books: a late wake-up of this process then leaves no gap on the link.
+#: How far ahead of the present a pump sends: a late wake-up of this process then leaves no gap on the link.
 _LEAD_S: Final = 0.01
+#: Bytes that take no longer than this to read were there before they were asked for.
+_AT_ONCE_S: Final = 0.001
 #: What the kernel keeps for each socket of a relay, beside the pump's window.
 SOCKET_BUFFER_BYTES: Final = 1 << 18
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
@@ -37,8 +43,8 @@ class Pump:
     `source` failed when it was written to: its end is no orderly one.
     """
 
-    pair: Pair
-    lane: Lane
+    gate: Gate
+    flow: Flow
     source: socket.socket
     target: socket.socket
     window_bytes: int
@@ -62,26 +68,39 @@ class Pump:
 
     async def _take(self) -> None:
         loop = asyncio.get_running_loop()
-        last_due_s = 0.0
         data: bytes | None = b"-"
+        behind_s = 0.0
         while data:
-            await self.pair.open.wait()
             while self.waiting_bytes >= self.window_bytes:
+                behind_s = 0.0
                 self._drained.clear()
                 await self._drained.wait()
+            asked_s = loop.time()
             try:
-                data = await loop.sock_recv(self.source, self.lane.chunk_bytes)
+                data = await loop.sock_recv(self.source, self.flow.chunk_bytes)
             except OSError:
                 data = _RESET
             if self.source_broken and not data:
                 data = _RESET
-            sent_s = self.lane.book(len(data or b""), loop.time())
-            # Jitter never lets a chunk overtake the one before it.
-            last_due_s = max(last_due_s, sent_s + self.lane.delay_s())
+            await self.gate.passed()
+            if (ready_s := loop.time()) - asked_s > _AT_ONCE_S:
+                behind_s = 0.0
+            sent_s, due_s = self.flow.send(len(data or b""), ready_s - behind_s)
             self.waiting_bytes += len(data or b"")
-            self._queue.append((last_due_s, data))
+            self._queue.append((due_s, data))
             self._filled.set()
-            await sleep_until(sent_s - _LEAD_S)
+            behind_s = await self._pace(sent_s - _LEAD_S, behind_s)
+
+    async def _pace(self, time_s: float, behind_s: float) -> float:
+        """Wait until then; by how much what comes next is to be sent as if it were earlier.
+
+        A process that is woken late has bytes waiting that would have been sent meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        waits = time_s > loop.time()
+        await sleep_until(time_s)
+        late_s = loop.time() - time_s
+        return late_s if waits else min(behind_s, late_s)
 
     async def _give(self) -> None:
         loop = asyncio.get_running_loop()
@@ -91,7 +110,7 @@ class Pump:
                 await self._filled.wait()
             due_s, data = self._queue[0]
             await sleep_until(due_s)
-            await self.pair.open.wait()
+            await self.gate.passed()
             if data is _RESET:
                 raise ConnectionResetError
             try:
@@ -110,18 +129,21 @@ class Pump:
 
 class Connection:
     """A connection that `source` made to the other node of a pair; `client` is its accepted end, `address` where it
-    leads. Whoever runs it closes it, in whatever way `run` ended."""
+    leads. Whoever runs it closes it, in whatever way `run` ended. Equal seeds draw equal jitter."""
 
     def __init__(
-        self, pair: Pair, source: str, client: socket.socket, address: tuple[str, int], window_bytes: int
+        self, pair: Pair, source: str, client: socket.socket, address: tuple[str, int], window_bytes: int, seed: str
     ) -> None:
         self.pair = pair
         self._address = address
         self._client = prepared(client)
         self._server = prepared(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        there, back = pair.lanes[source], pair.lanes[pair.other(source)]
-        self._there = Pump(pair, there, self._client, self._server, window_bytes)
-        self._back = Pump(pair, back, self._server, self._client, window_bytes)
+        there, back = (
+            Flow(partial(pair.routes.__getitem__, sender), Random(f"{seed} {sender}"))
+            for sender in (source, pair.other(source))
+        )
+        self._there = Pump(pair.gate, there, self._client, self._server, window_bytes)
+        self._back = Pump(pair.gate, back, self._server, self._client, window_bytes)
         self._there.other, self._back.other = self._back, self._there
         self._ended_well = False
 
@@ -146,16 +168,18 @@ class Connection:
     async def _connect(self) -> None:
         """The way of a SYN to the server and, as the client may not send before, that of the answer back."""
         loop = asyncio.get_running_loop()
-        arrives_s = loop.time() + self._there.lane.delay_s()
-        answered_s = arrives_s + self._back.lane.delay_s()
+        _, arrives_s = self._there.flow.send(0, loop.time())
         await sleep_until(arrives_s)
-        await self.pair.open.wait()
+        await self.pair.gate.passed()
+        refused: OSError | None = None
         try:
             await loop.sock_connect(self._server, self._address)
-        except OSError:
-            await sleep_until(answered_s)
-            raise
+        except OSError as error:
+            refused = error
+        _, answered_s = self._back.flow.send(0, loop.time())
         await sleep_until(answered_s)
+        if refused is not None:
+            raise refused
 
     async def _pump(self) -> None:
         tasks = [asyncio.create_task(pump.run()) for pump in (self._there, self._back)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from libskylark.constellation import Constellation, ConstellationSpec
 from libskylark.errors import LabError
-from libskylark.lab.relay import Door
+from libskylark.lab.listening import Door
 
 _MOST_TARGETS = 254
 

@@ -3,84 +3,76 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable
 from random import Random
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from libskylark.clock import Clock, SystemClock, Ticks
 from libskylark.constellation import Constellation
-from libskylark.errors import LabError
 from libskylark.lab.connection import Connection
-from libskylark.lab.event_loop import precise_event_loop
-from libskylark.lab.links import CutMode, Figures, Links
+from libskylark.lab.event_loop import LoopThread
+from libskylark.lab.links import CutMode, Figures, Hop, Links, Reroute, Scope
+from libskylark.lab.links.pair import Pair
+from libskylark.lab.listening import Door, listen, listen_anywhere
 from libskylark.topology import Topology
 
 log = logging.getLogger("skylark.links")
 
-Result = TypeVar("Result")
-
 WINDOW_BYTES: Final = 1 << 20
-_BACKLOG: Final = 512
+#: After so many epochs the constellation's topologies begin anew.
+_EPOCHS_PER_ROUND: Final = 60
 _ACCEPT_PAUSE_S: Final = 0.5  # when the process has no more file descriptors
-_OWN_ADDRESS_TRIES: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Where `source` reaches a service of `target`: connections to `at`:`port` lead to `host`:`port`."""
-
-    source: str
-    target: str
-    host: str
-    port: int
-    at: str
 
 
 class LinkRelay:
     """A context manager around a thread that relays connections between nodes as their links would carry them.
 
-    Everything that is asked for holds when the call returns. A connection holds at most `window_bytes` in each
-    direction, and so fills no link that carries more than that in the time of its latency.
+    Everything that is asked for holds when the call returns. What is cut or set by hand is a pair of nodes (what they
+    send each other, whatever its way) or a link of the constellation (all that is led over it), by `scope`; both stay
+    so in later epochs. A connection holds at most `window_bytes` in each direction, and so fills no link that carries
+    more than that in the time of its latency. With one `seed`, the n-th connection from a node to a port of another
+    meets the same jitter in every run.
 
     How it differs from real links: no packet is lost, and TCP starts at full speed. Connecting succeeds at once,
-    since the kernel accepts before the relay does: the round trip that it takes, a refusal and a cut are felt by
-    the first thing that is sent. Up to a few hundred KiB of what was sent wait in the kernel beside the window.
-    A busy Python thread in the same process delays everything by up to the interpreter's switch interval (5 ms).
+    since the kernel accepts before the relay does, and nothing in user space can hold its answer back: the round trip
+    that it takes, a refusal and a cut are felt by the first thing that is sent or awaited. A time-out for connecting
+    alone never runs out. Up to a few hundred KiB of what was sent wait in the kernel beside the window.
+    A busy Python thread in the same process delays everything by up to the interpreter's switch interval (5 ms); busy
+    processes do so only where the thread cannot have priority (see lab/priority.py).
     """
 
     def __init__(
         self,
-        links: Links | None = None,
+        seed: int = 0,
+        reroute: Reroute = "survive",
+        no_route: CutMode = "reset",
         window_bytes: int = WINDOW_BYTES,
-        random: Random | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._random = random or Random()
-        self._links = links or Links(self._random)
+        self._seed = seed
+        self._reroute = reroute
+        self._links = Links(no_route)
         self._window_bytes = window_bytes
         self._clock = clock or SystemClock()
-        self._loop = precise_event_loop()
-        self._thread = threading.Thread(target=self._run, name="links", daemon=True)
+        self._thread = LoopThread("links", self._close_doors)
+        self._loop = self._thread.loop
         self._doors: dict[socket.socket, Door] = {}
         self._chosen: dict[tuple[str, str], str] = {}
+        self._addresses = Random()
+        self._made = Counter[tuple[str, str, int]]()
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._following: asyncio.Task[None] | None = None
-        self._ended = asyncio.Event()
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """Reset all connections, and wait until nothing of the relay is left."""
-        self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join()
+        self._thread.stop()
 
     def __enter__(self) -> LinkRelay:
         self.start()
@@ -97,30 +89,37 @@ class LinkRelay:
 
         Raises LabError where that address cannot be used.
         """
-        return self._call(lambda: self._open(source, target, host, port, at))
+        return self._thread.call(lambda: self._open(source, target, host, port, at))
 
-    def set(self, a: str, b: str, figures: Figures) -> None:
-        """Give the two nodes these figures, whatever their route; until `unset`."""
-        self._change(lambda: self._links.set(a, b, figures))
+    def set(self, a: str, b: str, figures: Figures, scope: Scope = "pair") -> None:
+        """Give a link or a pair these figures; until `unset`."""
+        self._change(lambda: self._links.set(a, b, figures, scope))
 
-    def unset(self, a: str, b: str) -> None:
-        """Back to the figures of the route."""
-        self._change(lambda: self._links.unset(a, b))
+    def unset(self, a: str, b: str, scope: Scope = "pair") -> None:
+        """Back to the figures of the topology."""
+        self._change(lambda: self._links.unset(a, b, scope))
 
-    def cut(self, a: str, b: str, mode: CutMode = "reset") -> None:
-        """Cut two nodes off from each other, both ways, until `heal`; a second cut may only change the mode."""
-        self._change(lambda: self._links.cut(a, b, mode))
+    def cut(self, a: str, b: str, mode: CutMode = "silent", scope: Scope = "pair") -> None:
+        """Let nothing pass, either way, until `heal`; a second cut may only change the mode.
 
-    def heal(self, a: str, b: str) -> None:
-        """Undo a cut; without a route, the two stay apart."""
-        self._change(lambda: self._links.heal(a, b))
+        Silent by default: a link that fails sends no FIN and no RST, and what depends on being told of it hides a
+        defect. Flows whose link is cut take another way from the next epoch on, where there is one.
+        """
+        self._change(lambda: self._links.cut(a, b, mode, scope))
+
+    def heal(self, a: str, b: str, scope: Scope = "pair") -> None:
+        """Undo a cut; without a route, two nodes stay apart."""
+        self._change(lambda: self._links.heal(a, b, scope))
 
     def heal_all(self) -> None:
         self._change(self._links.heal_all)
 
     def follow(self, topology: Topology, min_bandwidth_mbps: float = 0.0) -> None:
-        """Lead all pairs over the paths of this topology; see Links.follow."""
-        self._change(lambda: self._links.follow(topology, min_bandwidth_mbps))
+        """Lead all pairs over the paths of this topology; see Links.follow.
+
+        Connections whose route is another one now go on over it or are reset, by the relay's `reroute`.
+        """
+        self._thread.call(lambda: self._follow(topology, min_bandwidth_mbps))
 
     def follow_ticks(self, constellation: Constellation, tick_s: float) -> None:
         """Follow the constellation's topology of this epoch now, and of each next one at its tick."""
@@ -128,71 +127,59 @@ class LinkRelay:
         def begin() -> None:
             if self._following is not None:
                 self._following.cancel()
+            for epoch in range(_EPOCHS_PER_ROUND):
+                self._links.know(constellation.topology(epoch).links)
             self._follow_epoch(constellation, Ticks(tick_s))
             self._following = self._loop.create_task(self._keep_following(constellation, Ticks(tick_s)))
 
-        self._call(begin)
+        self._thread.call(begin)
 
     def status(self) -> list[dict[str, Any]]:
-        """Every pair: `nodes`, `state` (open, reset, silent), `routed`, `pinned`, its figures, how many `connections`
-        it has and how many `waiting_bytes` are on their way in them."""
-        return self._call(self._status)
+        """Every pair: `nodes`, `state` (open, silent, reset), `cut` by hand, `routed`, `path`, `pinned`, the figures of
+        the whole path, how many `connections` it has and how many `waiting_bytes` are on their way in them."""
+        return self._thread.call(self._status)
+
+    def links(self) -> list[dict[str, Any]]:
+        """Every link that some epoch has: `nodes`, `up` (whether this one has it), `cut` (None, silent, reset), its
+        figures, `pinned` (by hand), `carried_bytes` in either direction, how many `connections` are led over it."""
+        return self._thread.call(self._describe_links)
+
+    def carried_bytes(self) -> dict[Hop, int]:
+        """What each link of the topology has carried since the start, by direction; see Links.carried_bytes."""
+        return self._thread.call(self._links.carried_bytes)
 
     # What follows runs in the thread of the loop.
 
-    def _run(self) -> None:
-        with contextlib.closing(self._loop):
-            asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._ended.wait())
-            for listener in self._doors:
-                self._loop.remove_reader(listener)
-                listener.close()
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-
-    def _call(self, action: Callable[[], Result]) -> Result:
-        future: Future[Result] = Future()
-
-        def act() -> None:
-            try:
-                future.set_result(action())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._loop.call_soon_threadsafe(act)
-        return future.result()
+    def _close_doors(self) -> None:
+        for listener in self._doors:
+            self._loop.remove_reader(listener)
+            listener.close()
 
     def _change(self, action: Callable[[], object]) -> None:
         def act() -> None:
             action()
             self._changed()
 
-        self._call(act)
+        self._thread.call(act)
 
     def _changed(self) -> None:
+        self._reset(pair for pair in self._links.pairs() if pair.gate.state == "reset")
+
+    def _reset(self, pairs: Iterable[Pair]) -> None:
+        doomed = set(pairs)
         for task, connection in self._connections.items():
-            if connection.pair.state == "reset" and not task.cancelling():
+            if connection.pair in doomed and not task.cancelling():
                 task.cancel()
 
     def _open(self, source: str, target: str, host: str, port: int, at: str | None) -> tuple[str, int]:
         self._links.join(source, target)
         at = at or self._chosen.get((source, target))
-        listener = _listen(at, port) if at else self._listen_anywhere(port)
+        listener = listen(at, port) if at else listen_anywhere(port, self._addresses)
         at = self._chosen[source, target] = listener.getsockname()[0]
         door = Door(source, target, host, port, at)
         self._doors[listener] = door
         self._loop.add_reader(listener, self._accept, listener, door)
         return at, port
-
-    def _listen_anywhere(self, port: int) -> socket.socket:
-        """On some address of 127.224.0.0/11, which no lab's default and hardly a machine's service uses."""
-        for _ in range(_OWN_ADDRESS_TRIES - 1):
-            octets = (224 + self._random.randrange(31), self._random.randrange(256), self._random.randrange(1, 255))
-            with contextlib.suppress(LabError):
-                return _listen("127.{}.{}.{}".format(*octets), port)
-        return _listen("127.0.0.1", port)
 
     def _accept(self, listener: socket.socket, door: Door) -> None:
         try:
@@ -207,8 +194,11 @@ class LinkRelay:
 
     def _connected(self, client: socket.socket, door: Door) -> None:
         pair = self._links.pair(door.source, door.target)
-        connection = Connection(pair, door.source, client, (door.host, door.port), self._window_bytes)
-        if pair.state == "reset":
+        made = (door.source, door.target, door.port)
+        self._made[made] += 1
+        seed = f"{self._seed} {made} {self._made[made]}"
+        connection = Connection(pair, door.source, client, (door.host, door.port), self._window_bytes, seed)
+        if pair.gate.state == "reset":
             connection.close()
             return
         task = self._loop.create_task(connection.run())
@@ -221,34 +211,31 @@ class LinkRelay:
             log.error("a relayed connection failed", exc_info=error)
 
     def _status(self) -> list[dict[str, Any]]:
-        found = []
-        for pair in self._links.pairs():
-            over = [connection for connection in self._connections.values() if connection.pair is pair]
-            waiting_bytes = sum(connection.waiting_bytes for connection in over)
-            found.append({**pair.to_json(), "connections": len(over), "waiting_bytes": waiting_bytes})
-        return found
+        made, waiting_bytes = Counter[Pair](), Counter[Pair]()
+        for connection in self._connections.values():
+            made[connection.pair] += 1
+            waiting_bytes[connection.pair] += connection.waiting_bytes
+        return [
+            {**pair.to_json(), "connections": made[pair], "waiting_bytes": waiting_bytes[pair]}
+            for pair in self._links.pairs()
+        ]
 
-    def _follow_epoch(self, constellation: Constellation, ticks: Ticks) -> int:
-        epoch = ticks.epoch_at(self._clock.now_s())
-        self._links.follow(constellation.topology(epoch), constellation.objectives.min_bandwidth_mbps)
+    def _describe_links(self) -> list[dict[str, Any]]:
+        over = Counter(ends for connection in self._connections.values() for ends in connection.pair.hops())
+        return [{**link.to_json(), "connections": over[frozenset(link.nodes)]} for link in self._links.links()]
+
+    def _follow(self, topology: Topology, min_bandwidth_mbps: float) -> None:
+        moved = self._links.follow(topology, min_bandwidth_mbps)
+        if self._reroute == "break":
+            self._reset(moved)
         self._changed()
-        return epoch
+
+    def _follow_epoch(self, constellation: Constellation, ticks: Ticks) -> None:
+        epoch = ticks.epoch_at(self._clock.now_s())
+        self._follow(constellation.topology(epoch), constellation.objectives.min_bandwidth_mbps)
 
     async def _keep_following(self, constellation: Constellation, ticks: Ticks) -> None:
         while True:
             ends_s = ticks.ends_s(ticks.epoch_at(self._clock.now_s()))
             await asyncio.sleep(ends_s - self._clock.now_s())
             self._follow_epoch(constellation, ticks)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise LabError(f"the links cannot use address {host}:{port}: {error.strerror}") from None
-    return listener

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
 import selectors
 import socket
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -16,11 +18,11 @@ from hypothesis import strategies as st
 
 from libskylark.config import ELECT_PORT, NODE_INFO_PORT
 from libskylark.constellation import Constellation, ConstellationSpec, read_constellation
-from libskylark.errors import LabError, StoreUnavailable, UnknownNode
+from libskylark.errors import LabError, SettingError, StoreUnavailable
 from libskylark.lab.doors import LinkDoors
 from libskylark.lab.lab import Lab
-from libskylark.lab.link_server import LabLinks, control_app
-from libskylark.lab.links import Figures, Links, Wire
+from libskylark.lab.link_server import LabLinks, control_app, create_app
+from libskylark.lab.links import CutMode, Figures, Reroute
 from libskylark.lab.relay import LinkRelay
 from libskylark.project import read_project
 from libskylark.store import Store
@@ -82,7 +84,7 @@ def listen() -> Iterator[Serve]:
 
 @pytest.fixture
 def relay(listen: Serve) -> Iterator[LinkRelay]:
-    with LinkRelay(random=random.Random(7), window_bytes=1 << 16) as running:
+    with LinkRelay(seed=7, window_bytes=1 << 16) as running:
         yield running
 
 
@@ -97,10 +99,29 @@ def receive(connection: socket.socket, size_bytes: int) -> bytes:
     return received
 
 
+def drain(connection: socket.socket) -> tuple[bytes, type[OSError] | None]:
+    """What still comes, and how receiving failed; None where the other end has ended well."""
+    received = b""
+    try:
+        while data := connection.recv(1 << 16):
+            received += data
+    except OSError as error:
+        return received, type(error)
+    return received, None
+
+
 def round_trip_s(connection: socket.socket) -> float:
     started_s = time.monotonic()
     connection.sendall(b"ping")
     assert receive(connection, 4) == b"ping"
+    return time.monotonic() - started_s
+
+
+def set_up_s(address: tuple[str, int]) -> float:
+    """From connect, where the time of setting up begins, to the first answer."""
+    started_s = time.monotonic()
+    with connect(address) as connection:
+        round_trip_s(connection)
     return time.monotonic() - started_s
 
 
@@ -111,8 +132,12 @@ def transfer(address: tuple[str, int], size_bytes: int) -> None:
         assert int.from_bytes(receive(connection, 8), "big") == size_bytes
 
 
+def pair_of(relay: LinkRelay) -> dict[str, Any]:
+    return relay.status()[0]
+
+
 def state_of(relay: LinkRelay) -> str:
-    return str(relay.status()[0]["state"])
+    return str(pair_of(relay)["state"])
 
 
 def wait_until(found: Callable[[], bool]) -> None:
@@ -128,8 +153,9 @@ def wait_until(found: Callable[[], bool]) -> None:
 def test_both_directions_are_delayed_and_setting_up_takes_a_round_trip(relay: LinkRelay, listen: Serve) -> None:
     address = relay.open("a", "b", *listen(echo))
     relay.set("a", "b", Figures(latency_ms=20))
+    assert 0.08 <= set_up_s(address) < TIMEOUT_S
     with connect(address) as connection:
-        assert 0.08 <= round_trip_s(connection) < TIMEOUT_S
+        round_trip_s(connection)
         assert 0.04 <= round_trip_s(connection) < TIMEOUT_S
 
 
@@ -150,21 +176,6 @@ def test_the_bandwidth_is_shared_by_all_connections_of_a_direction(relay: LinkRe
     for thread in threads:
         thread.join(TIMEOUT_S)
     assert size_bytes * 8 / 40e6 <= time.monotonic() - started_s < TIMEOUT_S
-
-
-def test_an_idle_wire_saves_nothing_for_later() -> None:
-    wire = Wire(bandwidth_mbps=8)  # a byte per microsecond
-    assert wire.book(1_000_000, 5.0) == pytest.approx(6.0)
-    assert wire.book(500_000, 5.5) == pytest.approx(6.5)
-    assert wire.book(500_000, 9.0) == pytest.approx(9.5)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("latency_ms", -1.0), ("jitter_ms", float("nan")), ("bandwidth_mbps", 0.0)]
-)
-def test_figures_that_are_none_are_refused(field: str, value: float) -> None:
-    with pytest.raises(LabError, match=f"{field}: found {value}"):
-        Figures(**{field: value})
 
 
 # Content
@@ -191,7 +202,7 @@ def test_order_and_content_are_kept_both_ways_at_once(
         sender.join(TIMEOUT_S)
         return received
 
-    with socket.create_server(("127.0.0.1", 0)) as server, LinkRelay(random=random.Random(1)) as relay:
+    with socket.create_server(("127.0.0.1", 0)) as server, LinkRelay(seed=1) as relay:
         address = relay.open("a", "b", *server.getsockname()[:2])
         relay.set("a", "b", Figures(1.0, jitter_ms, bandwidth_mbps))
         there: list[bytes] = []
@@ -242,7 +253,7 @@ def test_a_reader_that_does_not_read_stops_the_sender(relay: LinkRelay, listen: 
             selector.register(connection, selectors.EVENT_WRITE)
             while selector.select(0.5):  # until nothing moves any more
                 sent_bytes += connection.send(bytes(1 << 16))
-            waiting_bytes = relay.status()[0]["waiting_bytes"]
+            waiting_bytes = pair_of(relay)["waiting_bytes"]
     finally:
         ended.set()
     assert 1 << 16 <= waiting_bytes <= (1 << 16) + (1 << 18)  # the window of this relay, and a chunk
@@ -256,7 +267,7 @@ def test_a_cut_drops_what_is_there_and_refuses_what_comes_until_it_is_healed(rel
     address = relay.open("a", "b", *listen(echo))
     with connect(address) as connection:
         round_trip_s(connection)
-        relay.cut("b", "a")
+        relay.cut("b", "a", "reset")
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
     with pytest.raises(ConnectionResetError), connect(address) as refused:
@@ -265,14 +276,14 @@ def test_a_cut_drops_what_is_there_and_refuses_what_comes_until_it_is_healed(rel
     relay.heal("a", "b")
     with connect(address) as connection:
         round_trip_s(connection)
-    wait_until(lambda: relay.status()[0]["connections"] == 0)
+    wait_until(lambda: pair_of(relay)["connections"] == 0)
 
 
 def test_a_silent_cut_leaves_both_ends_waiting_and_loses_nothing(relay: LinkRelay, listen: Serve) -> None:
     address = relay.open("a", "b", *listen(echo))
     with connect(address) as old:
         round_trip_s(old)
-        relay.cut("a", "b", "silent")
+        relay.cut("a", "b")
         with connect(address) as new:  # the kernel accepts it; nobody answers
             for connection in (old, new):
                 connection.sendall(b"hello")
@@ -284,11 +295,64 @@ def test_a_silent_cut_leaves_both_ends_waiting_and_loses_nothing(relay: LinkRela
             assert [receive(connection, 5) for connection in (old, new)] == [b"hello", b"hello"]
 
 
+@pytest.mark.parametrize("mode", ["silent", "reset"])
+def test_a_cut_in_mid_transfer_lets_nothing_through_and_only_a_reset_tells(
+    relay: LinkRelay, listen: Serve, mode: CutMode
+) -> None:
+    content = random.Random(1).randbytes(4_000_000)  # more than all buffers on the way hold
+    sent = threading.Event()
+
+    def send(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(content)
+        sent.set()
+
+    address = relay.open("a", "b", *listen(send))
+    relay.set("a", "b", Figures(bandwidth_mbps=100))
+    with connect(address) as connection:
+        received = receive(connection, 100_000)
+        relay.cut("a", "b", mode)
+        connection.settimeout(0.1)
+        more, failure = drain(connection)
+        received += more
+        assert failure is (TimeoutError if mode == "silent" else ConnectionResetError)
+        assert received == content[: len(received)]
+        assert len(received) < len(content)
+        if mode == "reset":
+            assert sent.wait(TIMEOUT_S)  # the one that sends is told
+        relay.heal("a", "b")
+        if mode == "silent":
+            connection.settimeout(TIMEOUT_S)
+            assert received + receive(connection, len(content) - len(received)) == content
+
+
+def test_over_a_silent_cut_nobody_hears_of_an_end_that_is_gone(relay: LinkRelay, listen: Serve) -> None:
+    heard: queue.Queue[bytes | str] = queue.Queue()
+
+    def attend(connection: socket.socket) -> None:
+        try:
+            while data := connection.recv(1 << 16):
+                heard.put(data)
+            heard.put("end")
+        except ConnectionResetError:
+            heard.put("reset")
+
+    address = relay.open("a", "b", *listen(attend))
+    with connect(address) as connection:
+        connection.sendall(b"hello")
+        assert heard.get(timeout=TIMEOUT_S) == b"hello"
+        relay.cut("a", "b")
+    with pytest.raises(queue.Empty):
+        heard.get(timeout=0.1)
+    relay.heal("a", "b")
+    assert heard.get(timeout=TIMEOUT_S) == "end"
+
+
 def test_a_cut_concerns_its_pair_alone_and_heal_all_all(relay: LinkRelay, listen: Serve) -> None:
     server = listen(echo)
     addresses = {pair: relay.open(*pair, *server) for pair in [("a", "b"), ("b", "a"), ("a", "c")]}
-    relay.cut("a", "b")
-    relay.cut("a", "c")
+    relay.cut("a", "b", "reset")
+    relay.cut("a", "c", "reset")
     relay.heal("a", "c")
     with connect(addresses["a", "c"]) as connection:
         round_trip_s(connection)
@@ -321,75 +385,58 @@ def test_a_relay_that_ends_ends_its_connections(listen: Serve) -> None:
         connection.recv(1)
 
 
-# The topology
+# Routes
 
 
 def topology(*links: Link) -> Topology:
     return Topology.of([Node(name, "Sat", f"10.0.0.{n}") for n, name in enumerate("abc", 1)], links)
 
 
-LINE = topology(Link("a", "b", 10, 40, 9), Link("b", "c", 60, 90, 30))
+AROUND = topology(Link("a", "c", 3, 40), Link("c", "b", 4, 40))
+RING = topology(Link("a", "b", 5, 40), *AROUND.links)
 
 
-def figures(links: Links, a: str, b: str) -> Figures:
-    return links.pair(a, b).lanes[a].figures
+@pytest.mark.parametrize("reroute", ["survive", "break"])
+def test_flows_of_a_changed_route_survive_or_break_by_setting(listen: Serve, reroute: Reroute) -> None:
+    with LinkRelay(reroute=reroute) as relay:
+        changed, unchanged = relay.open("a", "b", *listen(echo)), relay.open("a", "c", *listen(echo))
+        relay.follow(RING)
+        with connect(changed) as moved, connect(unchanged) as kept:
+            round_trip_s(moved)
+            round_trip_s(kept)
+            relay.follow(AROUND)
+            round_trip_s(kept)
+            if reroute == "break":
+                with pytest.raises(ConnectionResetError):
+                    moved.recv(1)
+            else:
+                assert round_trip_s(moved) >= 2 * 0.007
+        assert set_up_s(changed) >= 4 * 0.007
 
 
-@pytest.fixture
-def links() -> Links:
-    links = Links(random.Random(3))
-    for pair in ("ab", "bc", "ac"):
-        links.join(*pair)
-    return links
+def test_flows_over_a_link_that_is_cut_wait_and_go_another_way_from_the_next_epoch_on(
+    relay: LinkRelay, listen: Serve
+) -> None:
+    address = relay.open("a", "b", *listen(echo))
+    relay.follow(RING)
+    with connect(address) as connection:
+        round_trip_s(connection)
+        relay.cut("a", "b", scope="link")
+        connection.sendall(b"hello")
+        connection.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        (link, *_), connections = relay.links(), pair_of(relay)["connections"]
+        assert (link["nodes"], link["cut"], link["connections"], connections) == (["a", "b"], "silent", 1, 1)
+        relay.follow(RING)
+        connection.settimeout(TIMEOUT_S)
+        assert receive(connection, 5) == b"hello"
+        assert pair_of(relay)["path"] == ["a", "c", "b"]
+        assert relay.carried_bytes()["a", "c"] == 5  # the ping went before the cut, the other way
+        assert [link["connections"] for link in relay.links()] == [0, 1, 1]
 
 
-def test_a_path_has_the_sum_of_latencies_and_jitters_and_the_least_bandwidth(links: Links) -> None:
-    links.follow(LINE)
-    assert figures(links, "a", "b") == Figures(10, 9, 40)
-    assert figures(links, "a", "c") == figures(links, "c", "a") == Figures(70, 39, 40)
-
-
-def test_paths_over_one_link_share_its_bandwidth_in_each_direction(links: Links) -> None:
-    links.follow(LINE)
-    size_bytes = 5_000_000  # a second of the link a - b
-    assert links.pair("a", "b").lanes["a"].book(size_bytes, 0.0) == pytest.approx(1.0)
-    assert links.pair("a", "c").lanes["a"].book(size_bytes, 0.0) == pytest.approx(2.0)
-    assert links.pair("a", "b").lanes["b"].book(size_bytes, 0.0) == pytest.approx(1.0)
-
-
-def test_without_a_route_nodes_are_cut_off_and_a_cut_by_hand_outlasts_the_tick(links: Links) -> None:
-    links.cut("a", "b", "silent")
-    links.follow(topology(Link("a", "b", 10, 40)))
-    assert [links.pair(*pair).state for pair in ("ab", "bc", "ac")] == ["silent", "reset", "reset"]
-    links.follow(LINE)
-    assert [links.pair(*pair).state for pair in ("ab", "bc", "ac")] == ["silent", "open", "open"]
-    links.heal("a", "b")
-    assert links.pair("a", "b").open.is_set()
-
-
-def test_figures_by_hand_outlast_the_tick_until_unset(links: Links) -> None:
-    links.set("a", "c", Figures(1))
-    links.follow(LINE)
-    assert figures(links, "a", "c") == Figures(1)
-    links.unset("c", "a")
-    assert figures(links, "a", "c") == Figures(70, 39, 40)
-
-
-def test_a_node_that_the_topology_lacks_is_unknown(links: Links) -> None:
-    links.join("a", "x")
-    with pytest.raises(UnknownNode, match="unknown node 'x'"):
-        links.follow(LINE)
-
-
-def test_delays_are_within_latency_and_jitter_and_follow_the_seed() -> None:
-    drawn = []
-    for _ in range(2):
-        lane = Links(random.Random(5)).join("a", "b").lanes["a"]
-        lane.follow(Figures(10, 4), [])
-        drawn.append([lane.delay_s() for _ in range(1000)])
-    assert drawn[0] == drawn[1]
-    assert 0.010 <= min(drawn[0]) < 0.0102
-    assert 0.0138 < max(drawn[0]) <= 0.014
+# The ticks
 
 
 CONSTELLATION = """
@@ -419,11 +466,11 @@ def test_the_relay_follows_the_ticks_with_flows_that_go_on(
         epoch = int(clock.now_s() / 0.5)
         relay.follow_ticks(constellation, 0.5)
         latencies_ms = [5.0, 7.0][:: 1 if constellation.access(epoch) == "east" else -1]
-        assert relay.status()[0]["latency_ms"] == latencies_ms[0]
+        assert pair_of(relay)["latency_ms"] == latencies_ms[0]
         with connect(address) as connection:
             round_trip_s(connection)
             clock.advance(0.5)
-            wait_until(lambda: relay.status()[0]["latency_ms"] == latencies_ms[1])
+            wait_until(lambda: pair_of(relay)["latency_ms"] == latencies_ms[1])
             round_trip_s(connection)
 
 
@@ -443,12 +490,47 @@ def test_the_control_service_refuses_in_words(relay: LinkRelay, listen: Serve, s
     links.heal("a", "b")
     links.cut("a", "b")
     links.heal_all()
-    assert (links.status()[0]["bandwidth_mbps"], links.status()[0]["state"]) == (8, "open")
+    (pair,) = links.status()
+    assert (pair["bandwidth_mbps"], pair["state"]) == (8, "open")
     with pytest.raises(LabError, match="expected two of the nodes a, b"):
         links.cut("a", "moon")
     answer = requests.post(f"{url}/cut", json={"a": "a", "b": "b", "mode": "slow"}, timeout=TIMEOUT_S)
     assert answer.status_code == 400
     assert "mode: found 'slow'" in answer.json()["detail"]
+
+
+def test_over_the_control_service_links_are_cut_and_set_as_well(
+    relay: LinkRelay, listen: Serve, serve: Callable[..., int]
+) -> None:
+    relay.open("a", "b", *listen(echo))
+    relay.follow(RING)
+    links = LabLinks(f"http://127.0.0.1:{serve(control_app(relay))}")
+    links.set("b", "a", Figures(3.0, 1.0, 8.0), scope="link")
+    links.cut("a", "b", scope="link")
+    (link, *others), (pair,) = links.links(), links.status()
+    assert (link["nodes"], link["cut"], link["pinned"], link["bandwidth_mbps"]) == (["a", "b"], "silent", True, 8)
+    assert [other["cut"] for other in others] == [None, None]
+    assert (pair["state"], pair["cut"], pair["path"], pair["latency_ms"]) == ("silent", None, ["a", "b"], 3)
+    links.heal("a", "b", scope="link")
+    links.unset("a", "b", scope="link")
+    assert (links.status()[0]["state"], links.status()[0]["latency_ms"]) == ("open", 5)
+    assert set(links.carried_bytes().values()) == {0}
+    with pytest.raises(LabError, match="no link joins 'a' and 'moon' in any epoch, expected one of the links a - b"):
+        links.cut("a", "moon", scope="link")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SKYLARK_LINKS", ""),
+        ("SKYLARK_LINKS_SEED", "-1"),
+        ("SKYLARK_LINKS_REROUTE", "hope"),
+        ("SKYLARK_LINKS_NO_ROUTE", "loud"),
+    ],
+)
+def test_a_faulty_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"setting {name}: found '{value}', expected"):
+        create_app({name: value})
 
 
 def test_without_a_relay_its_address_is_named(unused_port: int) -> None:
@@ -515,16 +597,21 @@ def test_in_a_lab_nodes_reach_each_other_over_links_that_can_be_cut(lab: Lab) ->
         started_s = time.monotonic()
         over_link.ping()
         assert time.monotonic() - started_s >= 4 * 0.002  # setting up, and the ping itself
-        lab.links.cut("west", "east")
+        lab.links.cut("west", "east", "reset")
         with pytest.raises(StoreUnavailable):
             over_link.ping()
         store.ping()
         lab.links.heal("east", "west")
         over_link.ping()
-        lab.links.cut("west", "east", "silent")
+        lab.links.cut("west", "east")
         with pytest.raises(StoreUnavailable, match="Timeout"):
             over_link.ping()
         lab.links.heal_all()
+        over_link.ping()
+        lab.links.cut("west", "east", "reset", scope="link")
+        with pytest.raises(StoreUnavailable):
+            over_link.ping()
+        lab.links.heal("west", "east", scope="link")
         over_link.ping()
     services = requests.get(f"http://{seen.nodes['ground'].ip}:{ELECT_PORT}/ready", timeout=TIMEOUT_S)
     assert services.status_code == 200
