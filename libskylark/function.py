@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TypeVar
+from time import perf_counter
+from typing import Any, TypeVar
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -22,8 +23,9 @@ from libskylark.errors import (
     MemoryFenced,
     StoreError,
 )
-from libskylark.event import Event, from_http, to_http
+from libskylark.event import TRACE, Event, from_http, to_http
 from libskylark.execution import PARAMETERS, Execution, Handler, Result, Services
+from libskylark.logs import about
 from libskylark.memory import Ledger, RedisLedger
 from libskylark.metrics import CONTENT_TYPE, FunctionMetrics
 from libskylark.nodeservices import NodeServices
@@ -34,6 +36,7 @@ from libskylark.state import RedisStates, States
 from libskylark.store import Stores
 from libskylark.timing import HEADER as TIMINGS
 from libskylark.timing import write_timings
+from libskylark.tracing import span
 
 log = logging.getLogger("skylark.function")
 
@@ -122,29 +125,44 @@ class Function(Flask):
         return self._answer(self._handler, event)
 
     def _answer(self, handler: Handler, event: Event) -> Response:
+        epoch = self.execution.context(event).epoch
+        parent = request.headers.get(TRACE) or event.attributes.get(TRACE)
+        with (
+            about(chain=event.chain, event_id=event.id, type=event.type, epoch=epoch),
+            span(f"handle {event.type}", "consumer", parent, **_told(event, epoch)) as current,
+        ):
+            response, outcome = self._answer_to(handler, event)
+            if current is not None:
+                current.set_attributes({"skylark.outcome": outcome, "http.response.status_code": response.status_code})
+            return response
+
+    def _answer_to(self, handler: Handler, event: Event) -> tuple[Response, str]:
+        started = perf_counter()
         try:
             with self.metrics.handler_seconds.time():
                 result = self.execution.run(handler, event)
         except Exception as error:  # whatever a handler raises is answered, and nothing of it committed
             return self._failure(event, error)
-        self.metrics.count_event(_outcome_of(result))
+        outcome = _outcome_of(result)
+        self.metrics.count_event(outcome)
+        log.info("%s", outcome, extra={"ms": round((perf_counter() - started) * 1000, 3)})
         self.metrics.count_reads(result.reads)
+        self.metrics.note_timings(result.timings)
         timings = {TIMINGS: write_timings(result.timings)} if result.timings else {}
         if result.reply is None:
-            return Response(status=202, headers=timings)
+            return Response(status=202, headers=timings), outcome
         headers, body = to_http(result.reply)
-        return Response(body, 200, {**headers, **timings})
+        return Response(body, 200, {**headers, **timings}), outcome
 
-    def _failure(self, event: Event, error: Exception) -> Response:
+    def _failure(self, event: Event, error: Exception) -> tuple[Response, str]:
         status, outcome = _status_of(error)
         self.metrics.count_event(outcome)
-        what = f"{self.function}: event {event.id} from {event.source}"
         if outcome != "failed":
-            log.warning("%s: %s", what, error)
+            log.warning("%s: event from %s: %s", outcome, event.source, error)
             # A store takes its time to come back; a handover is over before that.
-            return _problem(status, str(error), retry_after_s=1 if outcome == "unavailable" else None)
-        log.error("%s: the handler raised %s", what, type(error).__name__, exc_info=error)
-        return _problem(status, f"the handler raised {type(error).__name__}: {error}")
+            return _problem(status, str(error), retry_after_s=1 if outcome == "unavailable" else None), outcome
+        log.error("event from %s: the handler raised %s", event.source, type(error).__name__, exc_info=error)
+        return _problem(status, f"the handler raised {type(error).__name__}: {error}"), outcome
 
     def _ready(self) -> Response:
         try:
@@ -152,6 +170,17 @@ class Function(Flask):
         except StoreError as error:
             return _problem(503, str(error), retry_after_s=1)
         return Response('{"status": "ready"}', content_type="application/json")
+
+
+def _told(event: Event, epoch: int) -> dict[str, Any]:
+    """An event as spans tell it, by OpenTelemetry's names where it has one."""
+    return {
+        "cloudevents.event_id": event.id,
+        "cloudevents.event_source": event.source,
+        "cloudevents.event_type": event.type,
+        "skylark.chain": event.chain,
+        "skylark.epoch": epoch,
+    }
 
 
 def _outcome_of(result: Result) -> str:

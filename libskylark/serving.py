@@ -7,13 +7,12 @@ that is set, as Knative sets it, else to the role's own port.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from gunicorn.app.base import BaseApplication
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,12 +21,11 @@ from libskylark.config import NodeSettings, Port, Seconds, from_environment
 from libskylark.errors import SettingError, SkylarkError
 from libskylark.lab.gunicorn_app import load_app, worker_settings
 from libskylark.lab.process import SERVICE_APPS, THREAD_LIMITS, WorkerClass
+from libskylark.logs import LogSettings, configure_logs
 from libskylark.placement import FIRST_FUNCTION_PORT
 
 # Knative's proxy in front of a function keeps an idle connection for 90 s; who ends it first loses no request.
 _KEEPALIVE_S: Final = 120
-
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class ServingSettings(BaseModel):
@@ -35,14 +33,38 @@ class ServingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
 
-    port: Port | None = Field(default=None, validation_alias="PORT")
-    bind_host: str = Field(default="0.0.0.0", validation_alias="SKYLARK_BIND_HOST", min_length=1)  # noqa: S104
-    threads: Annotated[int, Field(ge=1, le=64)] = Field(default=4, validation_alias="SKYLARK_THREADS")
-    worker_timeout_s: Seconds = Field(default=60.0, validation_alias="SKYLARK_WORKER_TIMEOUT")
+    port: Port | None = Field(
+        default=None,
+        validation_alias="PORT",
+        description="Where the role listens; unset, the role's own port. Knative sets it.",
+    )
+    bind_host: str = Field(
+        default="0.0.0.0",  # noqa: S104
+        validation_alias="SKYLARK_BIND_HOST",
+        min_length=1,
+        description="The address that it listens on.",
+    )
+    threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4,
+        validation_alias="SKYLARK_THREADS",
+        description="How many events are handled at a time.",
+    )
+    worker_timeout_s: Seconds = Field(
+        default=60.0,
+        validation_alias="SKYLARK_WORKER_TIMEOUT",
+        description="How long a worker may be silent before it is replaced.",
+    )
     # Shorter than the 30 s after which Kubernetes kills a pod.
-    grace_s: Seconds = Field(default=25.0, validation_alias="SKYLARK_GRACE")
-    log_level: LogLevel = Field(default="info", validation_alias="SKYLARK_LOG_LEVEL")
-    functions: Path = Field(default=Path("functions"), validation_alias="SKYLARK_FUNCTIONS")
+    grace_s: Seconds = Field(
+        default=25.0,
+        validation_alias="SKYLARK_GRACE",
+        description="How long requests that are under way may take when the role stops.",
+    )
+    functions: Path = Field(
+        default=Path("functions"),
+        validation_alias="SKYLARK_FUNCTIONS",
+        description="The folder of functions, where the role is the name of one.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +98,7 @@ def find_role(role: str, functions: Path, node: NodeSettings) -> Served:
     raise SettingError("role", role, expected + (", ".join(there) or "none there"))
 
 
-def gunicorn_settings(served: Served, settings: ServingSettings) -> dict[str, Any]:
+def gunicorn_settings(served: Served, settings: ServingSettings, logs: LogSettings) -> dict[str, Any]:
     """gunicorn's settings by name."""
     host = f"[{settings.bind_host}]" if ":" in settings.bind_host else settings.bind_host
     return {
@@ -86,7 +108,7 @@ def gunicorn_settings(served: Served, settings: ServingSettings) -> dict[str, An
         "timeout": round(settings.worker_timeout_s),
         "graceful_timeout": round(settings.grace_s),
         "keepalive": _KEEPALIVE_S,
-        "loglevel": settings.log_level,
+        "loglevel": logs.level,
         "proc_name": served.role,
     }
 
@@ -94,9 +116,11 @@ def gunicorn_settings(served: Served, settings: ServingSettings) -> dict[str, An
 class Serving(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn with one worker; a crashed worker is started again, one whose application cannot be loaded is not."""
 
-    def __init__(self, served: Served, settings: ServingSettings) -> None:
+    def __init__(self, served: Served, node: NodeSettings, settings: ServingSettings, logs: LogSettings) -> None:
         self.served = served
-        self._gunicorn = gunicorn_settings(served, settings)
+        self.node = node
+        self._logs = logs
+        self._gunicorn = gunicorn_settings(served, settings, logs)
         super().__init__()
 
     def load_config(self) -> None:
@@ -104,10 +128,11 @@ class Serving(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        return load_app(self.served.app)
+        return load_app(self.served.app, self.served.role, self.node.node)
 
     def run(self) -> None:
         """Serves in the role's folder until a signal ends it; raises SystemExit with gunicorn's exit code."""
+        configure_logs(self.served.role, self.node.node, self._logs)
         os.chdir(self.served.directory)
         sys.path.insert(0, str(self.served.directory))
         super().run()
@@ -119,7 +144,8 @@ def serving(arguments: Sequence[str], environment: Mapping[str, str]) -> Serving
     parser.add_argument("role", help="elect, node-info, broker, a function's name, or a folder with a function.py")
     role = parser.parse_args(arguments).role
     settings = from_environment(ServingSettings, environment)
-    return Serving(find_role(role, settings.functions, from_environment(NodeSettings, environment)), settings)
+    node, logs = from_environment(NodeSettings, environment), from_environment(LogSettings, environment)
+    return Serving(find_role(role, settings.functions, node), node, settings, logs)
 
 
 def main() -> None:
@@ -130,8 +156,6 @@ def main() -> None:
         raise SystemExit(2) from None
     for name, value in THREAD_LIMITS.items():
         os.environ.setdefault(name, value)
-    level = application.cfg.loglevel.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     application.run()
 
 

@@ -26,17 +26,18 @@ _PATHS = {"rustworkx", "libskylark.routes"}  # that find paths
 _PICTURES = {"rasterio", "scipy"}  # that work on pictures
 _CLUSTER = {"lightkube", "httpx2", "msgspec"}  # that talk to Kubernetes
 _FILES = {"ruamel.yaml", "libskylark.constellation"}  # that read YAML
+_TOLD = {"rich"}  # that colour lines
 _BROKER = {"libskylark.eventing.app", "uvloop", "lark", "yarl"}
 
 NOT_IMPORTED = {
-    "alarm": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_FILES, *_BROKER},
-    "client": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_BROKER},
+    "alarm": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_FILES, *_BROKER, *_TOLD},
+    "client": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_BROKER, *_TOLD},
     # At a tick, six of seven satellites are not above the area, and have nothing to capture.
-    "camera": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_FILES, *_BROKER},
-    "preprocess": {"scipy", *_PATHS, *_CLUSTER, *_FILES, *_BROKER},
-    "detect": {*_PATHS, *_CLUSTER, *_FILES, *_BROKER},
-    "node-info": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_BROKER},
-    "elect": {*_PICTURES, *_CLUSTER, *_FILES, *_BROKER},
+    "camera": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_FILES, *_BROKER, *_TOLD},
+    "preprocess": {"scipy", *_PATHS, *_CLUSTER, *_FILES, *_BROKER, *_TOLD},
+    "detect": {*_PATHS, *_CLUSTER, *_FILES, *_BROKER, *_TOLD},
+    "node-info": {"numpy", *_PATHS, *_PICTURES, *_CLUSTER, *_BROKER, *_TOLD},
+    "elect": {*_PICTURES, *_CLUSTER, *_FILES, *_BROKER, *_TOLD},
 }
 
 

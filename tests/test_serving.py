@@ -19,6 +19,7 @@ from libskylark.errors import SettingError
 from libskylark.event import TICK_TYPE
 from libskylark.lab.process import SERVICE_APPS, ProcessSpec
 from libskylark.lab.readiness import wait_until_ready
+from libskylark.logs import LogSettings
 from libskylark.serving import ServingSettings, find_role, gunicorn_settings, serving
 from tests.conftest import ROOT, RedisNode, free_port
 
@@ -126,7 +127,7 @@ def test_a_setting_that_cannot_be_used_is_named(functions: Path, name: str, valu
 
 def test_settings_have_a_default_for_everything() -> None:
     served = find_role("alarm", FUNCTIONS, NodeSettings())
-    assert gunicorn_settings(served, ServingSettings())["bind"] == "0.0.0.0:9000"
+    assert gunicorn_settings(served, ServingSettings(), LogSettings())["bind"] == "0.0.0.0:9000"
 
 
 # Real processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,24 +20,30 @@ from libskylark.cli.running import RunningLab
 from libskylark.clock import Ticks
 from libskylark.errors import StoreUnavailable
 from libskylark.lab.census import count_node, count_orphans
-from libskylark.lab.lab import node_stores
+from libskylark.lab.record import node_stores
 from libskylark.store import Store
 
 _TITLES = ("node", "type", "address", "alive", "waiting", "moving", "dead", "orphans", "reads")
 _LEGEND = "dead: dead letters; reads: of state from the event, from the node itself, from another node"
 _UNKNOWN = "?"
+_WITH_METRICS = ("broker", "node-info", "elect", "function")
 
 
 @click.command()
 @project_option
+@click.option("--targets", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Only write where Prometheus finds the metrics of all processes (file_sd).")  # fmt: skip
 @json_option
-def status(project: Path, as_json: bool) -> None:
+def status(project: Path, targets: Path | None, as_json: bool) -> None:
     """Show the running lab of a project: nodes, processes, the epoch, queues and dead letters.
 
     Waiting are events in a node's broker, moving are jobs of its mover; orphans are bundles of state that are kept
     although nobody will read them any more.
     """
     lab = RunningLab(project)
+    if targets is not None:
+        targets.write_text(json.dumps(_targets(lab), indent=1) + "\n", encoding="utf-8")
+        return
     tick_s = lab.record["tick_s"]
     epoch = Ticks(tick_s).epoch_at(time.time())
     stores = node_stores(lab.constellation)
@@ -56,6 +63,15 @@ def status(project: Path, as_json: bool) -> None:
         print_json(report)
     else:
         _show(console(), report)
+
+
+def _targets(lab: RunningLab) -> list[dict[str, Any]]:
+    """Prometheus' file_sd: every process that answers at /metrics, with its name."""
+    found = [process for process in lab.record["processes"] if process["role"] in _WITH_METRICS]
+    return [
+        {"targets": [process["url"].removeprefix("http://")], "labels": {"process": process["name"]}}
+        for process in found
+    ]
 
 
 def _node(lab: RunningLab, name: str, store: Store, above: bool) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
 from gunicorn import util
 from gunicorn.errors import AppImportError
+from gunicorn.glogging import Logger
 
 from libskylark.errors import SkylarkError
 from libskylark.lab.process import WorkerClass
+from libskylark.tracing import configure_tracing
 
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  gunicorn removes its file's name at once
 
@@ -22,12 +25,27 @@ def worker_settings(worker_class: WorkerClass, threads: int) -> dict[str, Any]:
         "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
         "asgi_loop": "uvloop",
         "control_socket_disable": True,
+        "logger_class": GunicornLogger,
     }
 
 
-def load_app(app: str) -> Any:
-    """The application `module:name`; where a user's file or setting is wrong, gunicorn says so without our stack."""
+class GunicornLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's lines among those of its application."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
+
+
+def load_app(app: str, role: str, node: str) -> Any:
+    """The application `module:name`, in the process that serves it.
+
+    Where a user's file or setting is wrong, gunicorn says so without our stack.
+    """
     try:
+        configure_tracing(role, node, os.environ)
         return util.import_app(app)
     except SkylarkError as error:
         raise AppImportError(str(error)) from None

@@ -26,8 +26,11 @@ from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gasgi import ASGIWorker
 
+from libskylark.config import from_environment
+from libskylark.errors import SettingError
 from libskylark.lab.gunicorn_app import load_app, worker_settings
 from libskylark.lab.process import THREAD_LIMITS, ProcessEvent, ProcessSpec
+from libskylark.logs import LogSettings, configure_logs
 
 KEEPALIVE_S: Final = 30
 GRACEFUL_TIMEOUT_S: Final = {"gthread": 5, "asgi": 1}
@@ -52,7 +55,7 @@ def become(spec: ProcessSpec, listener: socket.socket | None, reports_fd: int, p
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except OSError as error:
+    except (OSError, SettingError) as error:
         sys.stderr.write(f"{spec.name}: {error}\n")
     except BaseException:
         traceback.print_exc()
@@ -94,12 +97,19 @@ def _leave_parent(spec: ProcessSpec, parent_pid: int) -> None:
     os.chdir(spec.directory)
 
 
+def _role(spec: ProcessSpec) -> str:
+    """What the process is called on its node: a service, or the function that it serves."""
+    return spec.name.removeprefix(f"{spec.node}-")
+
+
 def _prepare_python(spec: ProcessSpec) -> None:
     os.environ.clear()
     os.environ.update({**THREAD_LIMITS, **spec.environment})
     sys.path.insert(0, str(spec.directory))
     sys.argv = [spec.name]
     sys.dont_write_bytecode = True  # a user's folder stays as it is
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it: a peer that has gone is an error, not our end
+    configure_logs(_role(spec), spec.node, from_environment(LogSettings))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if (random := sys.modules.get("numpy.random")) is not None:
@@ -172,7 +182,7 @@ class Service(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        return load_app(self._spec.app)
+        return load_app(self._spec.app, _role(self._spec), self._spec.node)
 
     def _post_worker_init(self, worker: Worker) -> None:
         event = ProcessEvent("booted", self._spec.name, os.getpid(), time_s=time.time())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Final
 
 from libskylark.clock import Clock
@@ -16,6 +17,7 @@ from libskylark.sender import Sender, own_broker_url
 from libskylark.services.elections import Elect
 from libskylark.services.handovers import Handovers
 from libskylark.services.lease import Lease
+from libskylark.services.metrics import ElectMetrics
 from libskylark.store import Stores
 
 log = logging.getLogger("skylark.elect")
@@ -30,14 +32,16 @@ class Background:
     of a lease. Threads do not survive a fork: start it in the process that serves.
     """
 
-    def __init__(self, settings: NodeSettings, services: NodeServices, elect: Elect, clock: Clock) -> None:
+    def __init__(
+        self, settings: NodeSettings, services: NodeServices, elect: Elect, clock: Clock, metrics: ElectMetrics
+    ) -> None:
         stores = Stores(settings, services.host_of)
         sender = Sender(own_broker_url(settings), settings.token)
         ownership = Ownership(settings.node, stores, services.home)
         self._elect = elect
         self._lease = Lease(stores.local, "background")
-        self._mover = Mover(stores, clock, sender.post)
-        self._handovers = Handovers(settings, stores, ownership, elect.of_epoch, clock)
+        self._mover = Mover(stores, clock, sender.post, metrics.note_move)
+        self._handovers = Handovers(settings, stores, ownership, elect.of_epoch, clock, metrics)
         self._leading = False
         self._leaving = threading.Event()
         self._thread: threading.Thread | None = None
@@ -46,6 +50,10 @@ class Background:
     def leading(self) -> bool:
         """Whether this process moves and hands over for its node."""
         return self._leading
+
+    def queued(self) -> Mapping[str, int]:
+        """Jobs of the mover by target node."""
+        return self._mover.pending()
 
     def start(self) -> None:
         self._elect.health.start()

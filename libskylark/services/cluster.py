@@ -34,11 +34,26 @@ class ClusterSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
 
-    source: Literal["auto", "cluster", "file"] = Field(default="auto", validation_alias="SKYLARK_NODES")
-    # Kubernetes sets it in every container; `auto` goes by it.
-    api_host: str = Field(default="", validation_alias="KUBERNETES_SERVICE_HOST")
-    period_s: Seconds = Field(default=15.0, validation_alias="SKYLARK_CLUSTER_PERIOD")
-    timeout_s: Seconds = Field(default=5.0, validation_alias="SKYLARK_CLUSTER_TIMEOUT")
+    source: Literal["auto", "cluster", "file"] = Field(
+        default="auto",
+        validation_alias="SKYLARK_NODES",
+        description="Where nodes come from: the Kubernetes API or the file; `auto` takes the API in a cluster.",
+    )
+    api_host: str = Field(
+        default="",
+        validation_alias="KUBERNETES_SERVICE_HOST",
+        description="Set by Kubernetes in every container; `auto` goes by it.",
+    )
+    period_s: Seconds = Field(
+        default=15.0,
+        validation_alias="SKYLARK_CLUSTER_PERIOD",
+        description="How often the cluster's nodes are listed.",
+    )
+    timeout_s: Seconds = Field(
+        default=5.0,
+        validation_alias="SKYLARK_CLUSTER_TIMEOUT",
+        description="How long the Kubernetes API may take to answer.",
+    )
 
     @property
     def in_cluster(self) -> bool:

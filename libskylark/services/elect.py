@@ -22,6 +22,7 @@ from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
 from libskylark.problem import problem
 from libskylark.services.background import Background
 from libskylark.services.elections import Elect
+from libskylark.services.metrics import ElectMetrics
 from libskylark.services.queries import answer_problems, query_int, wants_json
 
 _TOLD: Final = 8  # epochs whose election was told, kept so that it is told once
@@ -37,8 +38,10 @@ def create_app(settings: NodeSettings | None = None, clock: Clock | None = None,
     clock = clock or SystemClock()
     app = Function("elect", emits="dev.skylark.successor.elected", settings=settings, clock=clock)
     services = NodeServices(app.settings)
-    elect = Elect(app.settings, services, clock)
-    work = Background(app.settings, services, elect, clock)
+    metrics = ElectMetrics(app.metrics.registry, app.settings.node)
+    elect = Elect(app.settings, services, clock, metrics.count_election)
+    work = Background(app.settings, services, elect, clock, metrics)
+    app.metrics.on_scrape(lambda: metrics.look(elect.epoch, len(elect.health.suspects), work.queued()))
     app.extensions.update(elect=elect, background=work)
     if background:
         work.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -47,14 +47,27 @@ class _Tables:
 class Elect:
     """Answers from the tables of this epoch and the next, which are swapped in whole."""
 
-    def __init__(self, settings: NodeSettings, services: NodeServices, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        services: NodeServices,
+        clock: Clock,
+        on_decision: Callable[[Decision], None] = lambda _: None,
+    ) -> None:
+        """`on_decision` hears of every answer to where state goes."""
         self.settings = settings
+        self._on_decision = on_decision
         self.health = Health(settings, clock, self.hosts)
         self._services = services
         self._clock = clock
         self._ticks = Ticks(settings.tick_s)
         self._tables: _Tables | None = None
         self._writing = Lock()  # held while tables are computed; answers come from the old ones meanwhile
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it answers for; -1 before the first tables."""
+        return self._tables.epoch if self._tables else -1
 
     def tick(self, epoch: int) -> EpochView:
         """Moves on to `epoch`, unless a later one came already; idempotent.
@@ -118,7 +131,9 @@ class Elect:
     def choose(self, found: Successors, size_bytes: int, avoid: Collection[str] = ()) -> tuple[Decision, str | None]:
         """Where state and event go now, given who is suspect; nodes in `avoid` count as suspect."""
         suspects = {*self.health.suspects, *avoid} if avoid else self.health.suspects
-        return found.choose(size_bytes, self._clock.now_s(), suspects)
+        decision, node = found.choose(size_bytes, self._clock.now_s(), suspects)
+        self._on_decision(decision)
+        return decision, node
 
     def storage_node(self, size_bytes: int, in_ms: float, policy: PolicyName, destination: str | None) -> Decision:
         """Where `size_bytes` of state should be kept, written `in_ms` from now: any node may do."""
@@ -127,6 +142,7 @@ class Elect:
         candidates = table.candidates(policy, destination)
         decision = table.policies[policy].choose(candidates, table.staying, size_bytes, now_s + in_ms / 1000, suspects)
         self.health.offer((decision.candidate.node,))
+        self._on_decision(decision)
         return decision
 
     def _at(self, now_s: float, in_ms: float) -> ElectionTable:

@@ -20,11 +20,13 @@ from libskylark.config import NodeSettings
 from libskylark.election import ElectionTable
 from libskylark.errors import NoRoute, SkylarkError
 from libskylark.handover import Handover, Moved, hand_over
-from libskylark.jobs import encode, encode_move
+from libskylark.jobs import MoveRecord, encode, encode_move
 from libskylark.memory import MemoryName, Owner
+from libskylark.metrics import new_registry
 from libskylark.ownership import Ownership, owned_memories
 from libskylark.policy import Candidate
 from libskylark.services.completed import Completed
+from libskylark.services.metrics import ElectMetrics
 from libskylark.services.schedule import Plan, fits, plan
 from libskylark.store import Stores
 
@@ -42,9 +44,16 @@ class Handovers:
     """Moves this node's anchored memories to whom they belong; `start` and `stop` its thread."""
 
     def __init__(
-        self, settings: NodeSettings, stores: Stores, ownership: Ownership, tables: Tables, clock: Clock
+        self,
+        settings: NodeSettings,
+        stores: Stores,
+        ownership: Ownership,
+        tables: Tables,
+        clock: Clock,
+        metrics: ElectMetrics | None = None,
     ) -> None:
         self._here = settings.node
+        self._metrics = metrics or ElectMetrics(new_registry(), settings.node)
         self._stores = stores
         self._ownership = ownership
         self._tables = tables
@@ -126,6 +135,7 @@ class Handovers:
         if reason != said:
             log.warning("memory %s stays where it is for now: %s", name, reason)
         self._failures[name] = (failures + 1, reason)
+        self._metrics.count_handover("failed")
         shortest_s, longest_s = _RETRY_S
         return min(longest_s, shortest_s * (failures + 1))
 
@@ -133,6 +143,7 @@ class Handovers:
         epoch, now_s = self._ticks.epoch_at(self._clock.now_s()), self._clock.now_s()
         if owner.phase == "moved":
             self._of(name, owner.node).handover.register(self._ownership, owner.epoch)
+            self._metrics.count_handover("registered")
             self._begun.pop((name, owner.node), None)
         elif owner.phase == "leaving":
             table = self._tables(epoch)
@@ -158,6 +169,8 @@ class Handovers:
         if now_s < planned.copy_at_s:
             return planned.copy_at_s - now_s
         begun = self._of(name, planned.candidate.node)
+        if not begun.copy_ms:  # further copies only bring it up to date
+            self._metrics.count_handover("copied")
         begun.copy()
         now_s = self._clock.now_s()
         if not fits(planned.candidate, begun.handover.size_bytes(), now_s):
@@ -186,17 +199,23 @@ class Handovers:
     def _switch(self, name: MemoryName, candidate: Candidate, epoch: int) -> None:
         begun = self._of(name, candidate.node)
         started_s = time.perf_counter()
+        records: list[MoveRecord] = []
 
         def told(moved: Moved) -> tuple[str, str]:
             copied_bytes = begun.copied_bytes + moved.copied_bytes
             measured_ms = begun.copy_ms + (time.perf_counter() - started_s) * 1000
             done = Completed(name, self._here, candidate, moved, copied_bytes, measured_ms, self._clock.now_s())
-            return encode(done.event()), encode_move(done.record())
+            records.append(done.record())
+            return encode(done.event()), encode_move(records[-1])
 
         moved = hand_over(begun.handover, epoch, told)
         self._begun.pop((name, candidate.node), None)
+        for record in records[-1:]:
+            self._metrics.note_move(record)
+        self._metrics.count_handover("switched")
         log.info("memory %s is on %s from epoch %d on", name, candidate.node, moved.epoch)
         begun.handover.register(self._ownership, moved.epoch)
+        self._metrics.count_handover("registered")
 
     def _of(self, name: MemoryName, target: str) -> _Begun:
         if (name, target) not in self._begun:

@@ -14,9 +14,12 @@ from libskylark.config import NodeSettings, from_environment
 from libskylark.constellation import Constellation, Objectives, read_constellation
 from libskylark.election import EpochView
 from libskylark.errors import SettingError, UnknownNode
+from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
+from libskylark.metrics import exposition, new_registry
 from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
 from libskylark.problem import problem
 from libskylark.services.cluster import ClusterSettings, ClusterWatch, watch_cluster
+from libskylark.services.metrics import node_info_metrics
 from libskylark.services.presence import with_present
 from libskylark.services.queries import answer_problems, query_int
 from libskylark.topology import Node
@@ -106,7 +109,23 @@ def create_app(
     answer_problems(app)
     _add_topology_routes(app, info)
     _add_node_routes(app, info)
+    _add_metrics(app, settings.node)
     return app
+
+
+def _add_metrics(app: Flask, node: str) -> None:
+    registry = new_registry()
+    count = node_info_metrics(registry, node)
+
+    @app.after_request
+    def counted(response: Response) -> Response:
+        if request.url_rule is not None:  # of what is not there, any number of names may be asked for
+            count(request.url_rule.rule)
+        return response
+
+    @app.get("/metrics")
+    def metrics() -> ResponseReturnValue:
+        return Response(exposition(registry), content_type=METRICS_TYPE)
 
 
 def _add_topology_routes(app: Flask, info: NodeInfo) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from libskylark.errors import ElectionError, SettingError, SkylarkError, TopologyError
 from libskylark.problem import CONTENT_TYPE, problem
@@ -38,7 +38,10 @@ def answer_problems(app: Flask) -> None:
 
     def answer_http(error: HTTPException) -> Response:
         status = error.code or 500
-        return Response(problem(status, error.description or error.name), status, content_type=CONTENT_TYPE)
+        answered = Response(problem(status, error.description or error.name), status, content_type=CONTENT_TYPE)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            answered.allow.update(error.valid_methods)
+        return answered
 
     app.register_error_handler(SkylarkError, answer)
     app.register_error_handler(HTTPException, answer_http)

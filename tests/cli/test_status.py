@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from libskylark.cli.main import cli
 from libskylark.jobs import JOBS, Retire, encode
+from libskylark.lab.record import LabRecord
 from libskylark.memory import COUNTERS
 from libskylark.store import Store
 from tests.cli.conftest import RecordLab
@@ -67,3 +69,21 @@ def test_while_a_redis_does_not_answer_nobody_knows_what_is_an_orphan(record_lab
     assert lines[3].split()[-5:] == ["?", "?", "?", "?", "?"]
     assert lines[5].startswith("there: ")
     assert lines[6] == "orphans: cannot be told while a node's Redis does not answer"
+
+
+def test_prometheus_is_told_where_the_metrics_are(record_lab: RecordLab, tmp_path: Path) -> None:
+    project = record_lab()
+    record = LabRecord(Path(project)).path
+    content = json.loads(record.read_text())
+    roles = {"broker": "http", "function": "http", "redis": "redis", "links": "http"}
+    content["processes"] = [
+        {"name": f"here-{role}", "node": "here", "role": role, "url": f"{scheme}://127.0.0.1:{number}", "pid": 1}
+        for number, (role, scheme) in enumerate(roles.items(), start=9000)
+    ]
+    record.write_text(json.dumps(content))
+    result = status("--project", project, "--targets", str(tmp_path / "targets.json"))
+    assert (result.exit_code, result.output) == (0, "")
+    assert json.loads((tmp_path / "targets.json").read_text()) == [
+        {"targets": ["127.0.0.1:9000"], "labels": {"process": "here-broker"}},
+        {"targets": ["127.0.0.1:9001"], "labels": {"process": "here-function"}},
+    ]

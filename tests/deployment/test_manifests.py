@@ -11,7 +11,8 @@ import pytest
 
 from libskylark.config import NodeSettings
 from libskylark.constellation import Constellation
-from libskylark.eventing.objects import Broker, Model, PingSource, Trigger
+from libskylark.eventing.objects import Broker, Model, Trigger
+from libskylark.eventing.sources import PingSource
 from libskylark.placement import NODE_SERVICES
 from libskylark.services.cluster import ClusterSettings
 from libskylark.serving import ServingSettings

@@ -376,7 +376,12 @@ def test_health_ready_and_metrics_are_those_of_a_function(site: Site) -> None:
     site.tick(60)
     assert site.json("/health") == {"status": "alive", "function": "elect"}
     assert site.json("/ready") == {"status": "ready"}
-    assert 'skylark_events_total{function="elect",node="pi5u3",outcome="handled"} 1.0' in site.ask("/metrics").text
+    site.ask("/storage-node?size=1000000")
+    told = site.ask("/metrics").text
+    assert 'skylark_events_total{function="elect",node="pi5u3",outcome="handled"} 1.0' in told
+    assert 'skylark_elections_total{node="pi5u3",policy="skylark"} 1.0' in told
+    assert f'skylark_epoch{{node="pi5u3"}} {60.0}' in told
+    assert 'skylark_suspect_nodes{node="pi5u3"} 0.0' in told
 
 
 def captured(**attributes: str) -> Event:

@@ -92,6 +92,15 @@ def test_health_names_the_node_and_the_epoch(ask: Ask, path: str) -> None:
     }  # fmt: skip
 
 
+def test_requests_are_counted_by_route(ask: Ask) -> None:
+    for path in ("/health", "/health", "/nothing/there"):
+        ask(path)
+    told = ask("/metrics").text
+    assert 'skylark_node_info_requests_total{node="pi5u3",route="/health"} 2.0' in told
+    assert "nothing" not in told
+    assert "process_resident_memory_bytes" in told
+
+
 def test_objectives_are_changed_one_by_one_and_seen_in_the_topology(ask: Ask) -> None:
     assert ask("/objectives").json() == {"max_latency": 200.0, "min_bandwidth": 25.0}
     assert ask("/objectives", "POST", json={"max_latency": 500}).json() == {"max_latency": 500.0, "min_bandwidth": 25.0}
