@@ -17,6 +17,7 @@ from libskylark.eventing.membership import script
 
 _PAGE_ENTRIES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024  # or a single larger one
+_UNSENT_BYTES: Final = 32 * 1024 * 1024  # that Redis looks at in one go, and answers nothing meanwhile
 
 log = logging.getLogger("skylark.broker")
 
@@ -28,11 +29,12 @@ async def read_entries(redis: Redis, ids: Iterable[str], has_room: Callable[[], 
     """
     left = deque(ids)
     while left:
-        most_bytes = _PAGE_BYTES if has_room() else 0
+        with_data = has_room()
+        arguments = (_PAGE_BYTES, "1") if with_data else (_UNSENT_BYTES, "0")
         page = islice(left, _PAGE_ENTRIES)
-        for found in await redis.eval(script("adopt.lua"), 2, EVENTS, DONE, most_bytes, *page):
+        for found in await redis.eval(script("adopt.lua"), 2, EVENTS, DONE, *arguments, *page):
             entry_id = left.popleft()
-            if (entry := _entry(entry_id, found, with_data=most_bytes > 0)) is not None:
+            if (entry := _entry(entry_id, found, with_data)) is not None:
                 yield entry
             else:
                 await redis.xack(EVENTS, GROUP, entry_id)
@@ -41,6 +43,9 @@ async def read_entries(redis: Redis, ids: Iterable[str], has_room: Callable[[], 
 def _entry(entry_id: str, found: Any, with_data: bool) -> Entry | None:
     """An entry as adopt.lua answers it; None, with a line in the log, for what is none."""
     flat, data_bytes, done = found
+    if not flat:
+        log.warning("entry %s of %s is gone: somebody has deleted it", entry_id, EVENTS)
+        return None
     try:
         content, triggers = unpack(dict(zip(flat[::2], flat[1::2], strict=True)))
         partition = partition_of(content.event)

@@ -25,7 +25,8 @@ from libskylark.eventing.dispatch import Dispatcher
 from libskylark.eventing.guard import guard
 from libskylark.eventing.ingress import Ingress, Receive, Scope, Send
 from libskylark.eventing.intake import Intake
-from libskylark.eventing.loading import load_objects
+from libskylark.eventing.loading import Objects, load_objects
+from libskylark.eventing.metrics import BrokerMetrics
 from libskylark.eventing.outbound import Outbound
 from libskylark.eventing.pinging import Pings
 from libskylark.eventing.pingsource import PingRunner
@@ -36,6 +37,7 @@ from libskylark.eventing.settings import BrokerSettings
 from libskylark.eventing.stream import Stream
 from libskylark.eventing.watching import Watch
 from libskylark.eventing.wiring import Wiring, wire
+from libskylark.logs import LogSettings, configure_logs
 
 # gunicorn stops for good on this exit code of a worker; with any other it starts the next one, for ever.
 _APP_LOAD_ERROR: Final = 4
@@ -56,7 +58,7 @@ class BrokerApp:
         self._clock = clock
         self._locator = locator
         self._watch = Watch(broker.paths)  # before the files are read, so that no change is overlooked
-        self._wiring = self._load()
+        self._wiring = self._wire(self._read())
         self._ingress: Ingress | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,9 +77,12 @@ class BrokerApp:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _load(self) -> Wiring:
+    def _read(self) -> Objects:
+        return load_objects(self._broker.paths)
+
+    def _wire(self, objects: Objects) -> Wiring:
         here = Here(self._node.node, self._node.host, self._node.broker_port, self._broker.allow)
-        return wire(load_objects(self._broker.paths), here, self._locator)
+        return wire(objects, here, self._locator)
 
     async def _start(self, stack: AsyncExitStack) -> None:
         courier = await stack.enter_async_context(Courier(self._broker.max_body_bytes, self._outbound()))
@@ -85,7 +90,8 @@ class BrokerApp:
         intake = Intake(objects, self._clock)
         readdresser = self._readdresser(courier, intake)
         subscriptions = self._wiring.subscriptions.values()
-        dispatcher = Dispatcher(subscriptions, intake, courier, readdresser, self._clock, self._broker.in_flight)
+        metrics, clock = BrokerMetrics(self._node.node), self._clock
+        dispatcher = Dispatcher(subscriptions, intake, courier, readdresser, clock, metrics, self._broker.in_flight)
         stream = Stream(
             self._node.host,
             self._node.redis_port,
@@ -100,7 +106,7 @@ class BrokerApp:
         dispatcher.attach(stream)
         stream.start()
         stack.push_async_callback(self._stop, dispatcher, stream)
-        self._ingress = Ingress(intake, stream, self._broker, self._node.token)
+        self._ingress = Ingress(intake, stream, self._broker, metrics, dispatcher.queues, self._node.token)
         pings = Pings(lambda ping: PingRunner(ping, intake, stream, courier, self._clock, self._node.tick_s))
         stack.push_async_callback(pings.close)
 
@@ -113,7 +119,7 @@ class BrokerApp:
                 pings.exchange(wiring.pings)
 
         exchange(self._wiring)
-        reloader = Reloader(self._wiring, self._watch, self._load, exchange)
+        reloader = Reloader(self._wiring, self._watch, self._read, self._wire, exchange)
         stack.push_async_callback(_cancel, asyncio.create_task(reloader.run()))
         log.info(
             "broker of %s: %d brokers, %d triggers, PingSources %s",
@@ -163,10 +169,10 @@ def __getattr__(name: str) -> BrokerApp:
     """`app`, built from the environment when a server asks for it; faults are printed, without a traceback."""
     if name != "app":
         raise AttributeError(name)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        settings = from_environment(BrokerSettings)
-        app = create_app(broker=settings)
+        node, settings = from_environment(NodeSettings), from_environment(BrokerSettings)
+        configure_logs("broker", node.node, from_environment(LogSettings))
+        app = create_app(node, settings)
     except ConfigError as error:
         sys.stderr.write(f"The broker cannot start.\n{error}\n")
         raise SystemExit(_APP_LOAD_ERROR) from None

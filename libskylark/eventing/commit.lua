@@ -22,7 +22,8 @@ local session = string.match(redis.call('HGET', KEYS[5], me) or '', '^(%d+) ')
 if session ~= ARGV[2] then
   return redis.error_reply('FENCED another dispatcher has taken over from this one')
 end
-redis.call('HSET', KEYS[5], me, session .. ' ' .. ARGV[3])
+-- A batch without operations looks for what was handed over; it writes nothing, and may be repeated.
+if #ARGV >= 8 then redis.call('HSET', KEYS[5], me, session .. ' ' .. ARGV[3]) end
 
 local inbox = KEYS[8] .. ':' .. me
 local handed = redis.call('LRANGE', inbox, 0, -1)
@@ -68,6 +69,7 @@ local dropped = 0
 local function keep(size_bytes, fields_from, fields_to)
   redis.call('XADD', KEYS[4], '*', 'size', size_bytes, unpack(ARGV, fields_from, fields_to))
   local count = redis.call('XLEN', KEYS[4])
+  if count == 1 then redis.call('HDEL', KEYS[11], 'letters') end -- whatever was counted wrongly ends with the last one
   local letters_bytes = tonumber(redis.call('HINCRBY', KEYS[11], 'letters', size_bytes))
   while count > 1 and (count > tonumber(ARGV[5]) or letters_bytes > tonumber(ARGV[6])) do
     local oldest = redis.call('XRANGE', KEYS[4], '-', '+', 'COUNT', 1)[1]

@@ -14,8 +14,16 @@ from libskylark.clock import Clock
 from libskylark.errors import InvalidEvent
 from libskylark.event import EXPIRY, PARTITION, Event
 
+#: How many more times an answer may go back into a broker; taken off before an event is delivered.
 TTL: Final = "knativebrokerttl"
+#: When the broker took the event, in RFC 3339; on every delivery.
 ARRIVAL: Final = "knativearrivaltime"
+#: Of a dead letter: the subscriber that did not take the event.
+ERROR_DEST: Final = "knativeerrordest"
+#: Of a dead letter: the status of the last answer; 500 where none came.
+ERROR_CODE: Final = "knativeerrorcode"
+#: Of a dead letter: the beginning of the last answer's body, in base64.
+ERROR_DATA: Final = "knativeerrordata"
 DEFAULT_TTL: Final = 255
 
 # What an entry takes in memory beside its data, roughly: attributes, headers, Python's own objects.

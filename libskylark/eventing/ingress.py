@@ -7,7 +7,7 @@ import hmac
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from itertools import chain
 from typing import Any, Final
 
@@ -15,8 +15,10 @@ from libskylark import problem
 from libskylark.errors import InvalidEvent, StoreUnavailable, StreamFull
 from libskylark.event import from_http
 from libskylark.eventing.intake import Intake, passed_on
+from libskylark.eventing.metrics import BrokerMetrics, Queue
 from libskylark.eventing.settings import BrokerSettings
 from libskylark.eventing.stream import Stream
+from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,13 +42,23 @@ class _Refused(Exception):
 
 
 class Ingress:
-    """Routes of a broker: events at /namespace/broker, hops at /namespace/broker/trigger, /health and /ready."""
+    """Routes of a broker: events at /namespace/broker, hops at /namespace/broker/trigger, /health, /ready, /metrics."""
 
-    def __init__(self, intake: Intake, stream: Stream, settings: BrokerSettings, token: str | None = None) -> None:
-        """With a token, events are taken only from those who present it."""
+    def __init__(
+        self,
+        intake: Intake,
+        stream: Stream,
+        settings: BrokerSettings,
+        metrics: BrokerMetrics,
+        queues: Callable[[], Mapping[str, Queue]],
+        token: str | None = None,
+    ) -> None:
+        """With a token, events are taken only from those who present it; `queues` are those of the Triggers."""
         self._intake = intake
         self._stream = stream
         self._settings = settings
+        self._metrics = metrics
+        self._queues = queues
         self._token = token.encode() if token is not None else None
         self._held_bytes = 0  # of all bodies that are read, or wait to be stored
 
@@ -63,6 +75,7 @@ class Ingress:
                 status, headers, body = 202, _EMPTY, b""
         except _Refused as refused:
             status, headers, body = refused.status, refused.headers, refused.body
+            self._metrics.count_refusal(status)
         if body:
             headers = [*headers, (b"content-length", str(len(body)).encode())]
         if scope["method"] == "HEAD":
@@ -101,13 +114,15 @@ class Ingress:
                 new = self._intake.arrived(broker, event, passed)
             else:
                 new = self._intake.handed_over(trigger, event, passed)
-            await self._stream.add(new)
+            is_new = await self._stream.add(new)
         except InvalidEvent as error:
             raise _Refused(400, "the request is no event that this broker can take", error.faults) from None
         except StoreUnavailable as error:
             raise _Refused(503, str(error), headers=(_RETRY_AFTER,)) from None
         except StreamFull as error:
             raise _Refused(429, str(error), headers=(_RETRY_AFTER,)) from None
+        outcome = ("accepted" if new.triggers else "unwanted") if is_new else "duplicate"
+        self._metrics.count_event(broker, event.type, outcome)
 
     @staticmethod
     def _authorize(authorization: str, token: bytes) -> None:
@@ -182,10 +197,13 @@ class Ingress:
             raise _Refused(503, detail, headers=(_RETRY_AFTER,))
 
     async def _status(self, name: str, method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        if name not in ("health", "ready"):
+        if name not in ("health", "ready", "metrics"):
             raise _Refused(404, f"nothing at /{name}; events go to /namespace/broker")
         if method not in ("GET", "HEAD"):
             raise _Refused(405, f"/{name} is read with GET", headers=((b"allow", b"GET, HEAD"),))
+        if name == "metrics":
+            text = self._metrics.text(*self._stream.stored, self._queues())
+            return 200, [(b"content-type", METRICS_TYPE.encode())], text
         if name == "health":
             report: dict[str, object] = {"status": "alive", "pid": os.getpid()}
         elif await self._stream.is_ready():

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
 from libskylark.errors import DocumentError, Fault
-from libskylark.eventing.notices import Notice, notice, notices_of
-from libskylark.eventing.objects import (
-    EVENTING_GROUP,
-    SOURCES_GROUP,
-    Broker,
-    Destination,
-    PingSource,
-    Trigger,
-)
+from libskylark.eventing.notices import Notice, left_alone, notice, notices_of
+from libskylark.eventing.objectfiles import object_files
+from libskylark.eventing.objects import EVENTING_GROUP, Broker, Destination, Trigger
+from libskylark.eventing.sources import SOURCES_GROUP, PingSource
 from libskylark.yamlfile import Document, Location, read_documents
 
 Kind = TypeVar("Kind", Broker, Trigger, PingSource)
@@ -61,11 +57,15 @@ class Loaded(Generic[Kind]):
 
 @dataclass(slots=True)
 class Objects:
-    """What the files define, by `namespace/name`, in the order of the files, and what of it has no meaning here."""
+    """What the files define, by `namespace/name`, in the order of the files, and what of it has no meaning here.
+
+    `foreign` has the classes of the Brokers that engines of other classes serve; their Triggers are left out.
+    """
 
     brokers: dict[str, Loaded[Broker]] = field(default_factory=dict)
     triggers: dict[str, Loaded[Trigger]] = field(default_factory=dict)
     ping_sources: dict[str, Loaded[PingSource]] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
 
 
@@ -76,35 +76,24 @@ def load_objects(paths: Iterable[Path]) -> Objects:
     """
     objects, faults = Objects(), list[Fault]()
     for path in paths:
-        if not path.exists():
-            faults.append(Fault(str(path), 0, "", "no such file or folder"))
-        for file in object_files(path):
+        files, unreadable = object_files(path)
+        faults.extend(unreadable)
+        for file in files:
             _read_file(file, objects, faults)
-    if not objects.brokers and not faults:
-        implied = {"apiVersion": f"{EVENTING_GROUP}/v1", "kind": "Broker", "metadata": {"name": "default"}}
-        objects.brokers["default/default"] = Loaded(Broker.model_validate(implied))
-    faults.extend(_cross_faults(objects, complete=not faults))
+    if not faults:  # with faulty files left out, a broker may just not have been read
+        if not objects.brokers and not objects.foreign:
+            implied = {"apiVersion": f"{EVENTING_GROUP}/v1", "kind": "Broker", "metadata": {"name": "default"}}
+            objects.brokers["default/default"] = Loaded(Broker.model_validate(implied))
+        _set_aside(objects)
+        faults.extend(_cross_faults(objects))
     if faults:
         raise DocumentError(sorted(faults, key=lambda fault: (fault.file, fault.line)))
     return objects
 
 
-def object_files(path: Path) -> list[Path]:
-    """The YAML files of a folder, sorted; a file itself. Hidden ones are left out: a ConfigMap that is mounted as a
-    folder has its files in a hidden folder, too, and editors hide what they are about to rename.
-    """
-    if not path.is_dir():
-        return [path] if path.exists() else []
-    found = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if name.endswith((".yaml", ".yml")) and not name.startswith(".")]
-    return sorted(file for file in found if file.stem != "kustomization" and file.is_file())
-
-
 def _read_file(path: Path, objects: Objects, faults: list[Fault]) -> None:
     try:
-        documents = list(read_documents(path))
+        documents = [item for document in read_documents(path) for item in _items(document)]
     except DocumentError as error:
         faults.extend(error.faults)
         return
@@ -113,6 +102,20 @@ def _read_file(path: Path, objects: Objects, faults: list[Fault]) -> None:
             _read_object(document, objects)
         except DocumentError as error:
             faults.extend(error.faults)
+
+
+def _items(document: Document) -> Iterator[Document]:
+    """The objects of a List, which is what `kubectl get -o yaml` writes; any other document is one itself."""
+    if (document.content.get("apiVersion"), document.content.get("kind")) != ("v1", "List"):
+        yield document
+        return
+    items = document.content.get("items")
+    if not isinstance(items, CommentedSeq):
+        raise DocumentError([document.fault(("items",), f"found {items!r}, expected a list of objects")])
+    for position, item in enumerate(items):
+        if not isinstance(item, CommentedMap):
+            raise DocumentError([document.fault(("items", position), f"found {item!r}, expected an object")])
+        yield Document(document.file, item, item.lc.line + 1)
 
 
 def _read_object(document: Document, objects: Objects) -> None:
@@ -134,8 +137,12 @@ def _read_object(document: Document, objects: Objects) -> None:
     model = _KINDS[group][kind]
     if model is Broker:
         broker = document.validate(Broker)
-        if (broker.metadata.annotations or {}).get(_CLASS, _OWN_CLASS) == _OWN_CLASS:
-            _add(objects.brokers, Broker, document)
+        if (broker_class := broker.annotations.get(_CLASS, _OWN_CLASS)) != _OWN_CLASS:
+            objects.foreign[broker.id] = broker_class
+            place = ("metadata", "annotations", _CLASS)
+            objects.notices.append(left_alone(document, place, f"a Broker of class {broker_class!r}"))
+            return
+        _add(objects.brokers, Broker, document)
     elif model is Trigger:
         _add(objects.triggers, Trigger, document)
     else:
@@ -154,10 +161,29 @@ def _add(known: dict[str, Loaded[Kind]], model: type[Kind], document: Document) 
     known[loaded.object.id] = loaded
 
 
-def _cross_faults(objects: Objects, complete: bool) -> Iterator[Fault]:
-    """References to brokers that no file defines; with faulty files left out, a broker may just not have been read."""
-    if not complete:
-        return
+def _set_aside(objects: Objects) -> None:
+    """Leaves out what belongs to Brokers of other classes alone: their engines serve it, as on a cluster."""
+    for name, trigger in [*objects.triggers.items()]:
+        if (reason := _foreign(trigger.object.broker_id, objects)) is not None and trigger.document is not None:
+            del objects.triggers[name]
+            objects.notices.append(left_alone(trigger.document, ("spec", "broker"), reason))
+    for name, source in [*objects.ping_sources.items()]:
+        broker = broker_of(source.object.spec.sink, source.object.namespace)
+        reason = None if broker is None else _foreign(broker, objects)
+        if reason is not None and source.document is not None:
+            del objects.ping_sources[name]
+            objects.notices.append(left_alone(source.document, ("spec", "sink", "ref", "name"), reason))
+
+
+def _foreign(broker: str, objects: Objects) -> str | None:
+    """Says that a Broker is another engine's; None where it is served here, or unknown."""
+    if broker in objects.brokers or broker not in objects.foreign:
+        return None
+    return f"Broker {broker} is of class {objects.foreign[broker]!r}"
+
+
+def _cross_faults(objects: Objects) -> Iterator[Fault]:
+    """References to brokers that are not served here."""
     for trigger in objects.triggers.values():
         spec = trigger.object.spec
         yield from _broker_fault(trigger, ("spec", "broker"), trigger.object.broker_id, objects)
@@ -179,8 +205,10 @@ def _sink_fault(owner: Loaded[Kind], location: Location, sink: Destination, obje
 
 
 def _broker_fault(owner: Loaded[Kind], location: Location, broker: str, objects: Objects) -> Iterator[Fault]:
-    if broker not in objects.brokers:
-        known = ", ".join(objects.brokers)
+    if (reason := _foreign(broker, objects)) is not None:
+        yield owner.fault(location, f"{reason}, which is not served here")
+    elif broker not in objects.brokers:
+        known = ", ".join(objects.brokers) or "none"
         yield owner.fault(location, f"no file defines Broker {broker}; defined are {known}")
 
 

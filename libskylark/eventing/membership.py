@@ -49,14 +49,12 @@ class Membership:
         self._lease_s = lease_s
         self.name = ""
         self.session = 0
-        self.is_first = False  # of all that are there: the one that does what only one should
         self._missed: dict[str, int] = {}
         self._life = ""  # of what Redis holds, as far as it was seen
         self.renew()
 
     def renew(self) -> None:
         """Takes another name: under this one, somebody else has taken over."""
-        # Names sort by the time of their making, so that the longest-serving dispatcher is the first.
         self.name = f"{time.time_ns() // 1_000_000:x}-{uuid.uuid4().hex[:12]}"
         self.session = 0
 
@@ -101,10 +99,9 @@ class Membership:
         Answers how many entries came over.
         """
         registered = {as_text(name): value for name, value in (await self.redis.hgetall(DISPATCHERS)).items()}
-        idle_s = await self._idle_s()
-        self.is_first = self.name == min((name for name in registered if name in idle_s), default=self.name)
         if registered.keys() == {self.name}:
             return 0
+        idle_s = await self._idle_s()
         gone = self._gone([name for name in registered if name != self.name], idle_s, at_once)
         return sum([await self._take_from(name, registered[name]) for name in gone])
 

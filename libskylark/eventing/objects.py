@@ -1,23 +1,15 @@
-"""Knative's Broker, Trigger and PingSource as models: the fields its API has, and no others."""
+"""Knative's Broker and Trigger as models, and what they are made of: the fields its API has, and no others."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterator, Mapping
-from types import NoneType
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
-from croniter import CroniterError, croniter
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from libskylark.eventing import annotated
-from libskylark.eventing.cron import check_cron
 from libskylark.eventing.values import (
-    AttributeName,
     Attributes,
     Duration,
     Expression,
@@ -27,17 +19,15 @@ from libskylark.eventing.values import (
     Label,
     Namespace,
     NonEmpty,
+    NotNegativeDuration,
     ObjectName,
     PositiveDuration,
 )
 from libskylark.yamlfile import Location
 
 EVENTING_GROUP: Final = "eventing.knative.dev"
-SOURCES_GROUP: Final = "sources.knative.dev"
 
 _INT32_MAX: Final = 2**31 - 1
-# The attributes that an event's sender or the broker sets, so that an override would break them.
-_NOT_EXTENSIONS: Final = {"id", "source", "type", "specversion", "time", "data", "datacontenttype", "dataschema"}
 
 
 class Model(BaseModel):
@@ -115,7 +105,7 @@ class Delivery(Model):
     backoff_policy: Literal["linear", "exponential"] | None = Field(None, alias="backoffPolicy")
     backoff_delay: Duration | None = Field(None, alias="backoffDelay")
     timeout: PositiveDuration | None = None
-    retry_after_max: Duration | None = Field(None, alias="retryAfterMax")
+    retry_after_max: NotNegativeDuration | None = Field(None, alias="retryAfterMax")
     dead_letter_sink: Destination | None = Field(None, alias="deadLetterSink")
     format: Literal["json", "binary"] | None = None
 
@@ -158,63 +148,9 @@ class BrokerSpec(Model):
     delivery: Delivery | None = None
 
 
-class CloudEventOverrides(Model):
-    extensions: dict[AttributeName, str] | None = None
+class Object(Model):
+    """What all kinds have."""
 
-    @field_validator("extensions")
-    @classmethod
-    def _are_extensions(cls, extensions: dict[str, str] | None) -> dict[str, str] | None:
-        for name in extensions or {}:
-            if name in _NOT_EXTENSIONS:
-                raise ValueError(f"found {name!r}, which is no extension attribute")
-        return extensions
-
-
-class PingSourceSpec(Model):
-    sink: Destination
-    schedule: str = "* * * * *"
-    timezone: str | None = None
-    data: str | None = None
-    data_base64: str | None = Field(None, alias="dataBase64")
-    content_type: NonEmpty | None = Field(None, alias="contentType")
-    ce_overrides: CloudEventOverrides | None = Field(None, alias="ceOverrides")
-
-    @field_validator("schedule")
-    @classmethod
-    def _is_cron(cls, schedule: str) -> str:
-        check_cron(schedule)
-        try:
-            croniter(schedule, second_at_beginning=True).get_next()
-        except CroniterError as error:
-            raise ValueError(f"not a cron schedule: {error}") from None
-        return schedule
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_zone(cls, name: str | None) -> str | None:
-        try:
-            ZoneInfo(name or "UTC")
-        except (KeyError, ValueError, OSError):
-            raise ValueError("expected a time zone of the IANA list, such as Europe/Berlin") from None
-        return name
-
-    @field_validator("data_base64")
-    @classmethod
-    def _is_base64(cls, text: str | None) -> str | None:
-        try:
-            base64.b64decode(text or "", validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("is not base64") from None
-        return text
-
-    @model_validator(mode="after")
-    def _has_one_body(self) -> PingSourceSpec:
-        if self.data and self.data_base64:
-            raise ValueError("found data and dataBase64; expected one of them")
-        return self
-
-
-class _Object(Model):
     metadata: Metadata
     status: Any = None
 
@@ -239,7 +175,7 @@ class _Object(Model):
         yield from annotated.own_faults(self.annotations, ())
 
 
-class Broker(_Object):
+class Broker(Object):
     api_version: Literal["eventing.knative.dev/v1"] = Field(alias="apiVersion")
     kind: Literal["Broker"]
     spec: BrokerSpec | None = None
@@ -257,7 +193,7 @@ class Broker(_Object):
         yield from annotated.broker_faults(self.annotations)
 
 
-class Trigger(_Object):
+class Trigger(Object):
     api_version: Literal["eventing.knative.dev/v1"] = Field(alias="apiVersion")
     kind: Literal["Trigger"]
     spec: TriggerSpec
@@ -269,23 +205,3 @@ class Trigger(_Object):
     def faults(self) -> Iterator[tuple[Location, str]]:
         yield from super().faults()
         yield from annotated.trigger_faults(self.annotations, self.namespace, self.spec.broker)
-
-
-class PingSource(_Object):
-    api_version: Literal["sources.knative.dev/v1"] = Field(alias="apiVersion")
-    kind: Literal["PingSource"]
-    spec: PingSourceSpec
-
-    def faults(self) -> Iterator[tuple[Location, str]]:
-        yield from super().faults()
-        if self.spec.content_type == "application/json":  # and no other spelling, as Knative has it
-            for name, data in (("data", self.spec.data), ("dataBase64", self.spec.data_base64)):
-                if data and not _is_json_object(data if name == "data" else base64.b64decode(data)):
-                    yield ("spec", name), f"found {data[:40]!r}: of application/json, Knative takes a JSON object only"
-
-
-def _is_json_object(data: str | bytes) -> bool:
-    try:
-        return isinstance(json.loads(data), dict | NoneType)
-    except (ValueError, RecursionError):
-        return False

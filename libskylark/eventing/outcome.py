@@ -11,7 +11,7 @@ from yarl import URL
 from libskylark.event import Event
 from libskylark.eventing import journal
 from libskylark.eventing.delivery import Answer, Result
-from libskylark.eventing.entry import Content, Entry, NewEntry
+from libskylark.eventing.entry import ERROR_CODE, ERROR_DATA, ERROR_DEST, Content, Entry, NewEntry
 from libskylark.eventing.writes import Letter, Settlement
 from libskylark.timing import HEADER, read_timings
 
@@ -73,8 +73,9 @@ def settlement(
 def for_sink(event: Event, subscriber: URL, answer: Answer) -> Event:
     """The event as a dead letter sink gets it: with what Knative tells of the failure."""
     data = answer.body[:_ERROR_DATA_BYTES] or f"dispatch error: {answer.reason}".encode()[:_ERROR_DATA_BYTES]
-    return event.with_attributes(
-        knativeerrordest=str(subscriber),
-        knativeerrorcode=str(answer.status or 500),  # as Knative says it where no answer came
-        knativeerrordata=base64.b64encode(data).decode(),
-    )
+    told = {
+        ERROR_DEST: str(subscriber),
+        ERROR_CODE: str(answer.status or 500),  # as Knative says it where no answer came
+        ERROR_DATA: base64.b64encode(data).decode(),
+    }
+    return event.with_attributes(**told)

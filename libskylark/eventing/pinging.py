@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from libskylark.eventing.pingsource import Ping, PingRunner
@@ -50,7 +51,11 @@ class Pings:
 
 
 async def _run(runner: PingRunner, former: asyncio.Task[float] | None) -> float:
-    return await runner.run(None if former is None else await former)
+    since_s = None
+    if former is not None:
+        with suppress(Exception):  # it was told when it failed; this one begins anew
+            since_s = await former
+    return await runner.run(since_s)
 
 
 def _told(task: asyncio.Task[float]) -> None:

@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 
 from libskylark.clock import Clock, Ticks, rfc3339
-from libskylark.errors import StoreUnavailable, StreamFull
-from libskylark.event import EPOCH, TICK_TYPE, Event, derived_id
-from libskylark.eventing.delivery import Answer, Courier, write_request
+from libskylark.errors import InvalidEvent, StoreUnavailable, StreamFull
+from libskylark.event import EPOCH, Event, derived_id
+from libskylark.eventing.delivery import Courier, write_request
 from libskylark.eventing.intake import Intake
-from libskylark.eventing.objects import PingSource, PingSourceSpec
 from libskylark.eventing.resolve import Target
 from libskylark.eventing.retry import RetryPolicy
+from libskylark.eventing.sources import PingSource, PingSourceSpec
 from libskylark.eventing.stream import Stream
 
 _MINUTE_S: Final = 60.0
@@ -29,7 +29,10 @@ _MINUTE_S: Final = 60.0
 _CALENDAR_S: Final = 12_622_780_800
 # Planned times are rounded to the millisecond; the next one is looked for behind that.
 _ROUNDING_S: Final = 0.002
-_RETRY_S: Final = 0.2
+_RETRY_S: Final = (0.2, 5.0)  # the first pause after a failure, and the longest
+_POST_TIMEOUT_S: Final = RetryPolicy().timeout_s
+# Of one dispatcher to send a tick elsewhere: nobody else does before this one has given up.
+_TURN_S: Final = _POST_TIMEOUT_S + 5.0
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -89,7 +92,6 @@ class PingRunner:
         self._sleep = sleep
         self._stopping = asyncio.Event()
         self._schedule = Schedule(source.spec.schedule, source.spec.timezone, tick_s)
-        self._path = f"/apis/v1/namespaces/{source.namespace}/pingsources/{source.name}"
 
     async def run(self, since_s: float | None = None) -> float:
         """Fires at every planned time after `since_s` (by default, from now on) until it is told to stop.
@@ -126,58 +128,67 @@ class PingRunner:
         while (wait_s := planned_s - self._clock.now_s()) > 0:
             if self._stopping.is_set():
                 return False
-            waits = [asyncio.ensure_future(each) for each in (self._sleep(wait_s), self._stopping.wait())]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await self._pause(wait_s)
         return True
+
+    async def _pause(self, wait_s: float) -> None:
+        """Sleeps, until it is told to stop."""
+        waits = [asyncio.ensure_future(each) for each in (self._sleep(wait_s), self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def event(self, planned_s: float) -> Event:
         """The event of a planned time; the same one whenever it is asked for."""
         spec = self._source.spec
         body = base64.b64decode(spec.data_base64) if spec.data_base64 else (spec.data or "").encode()
         time = rfc3339(planned_s)
-        attributes = {
-            "specversion": "1.0",
-            "id": derived_id(self._path, time),
-            "source": self._path,
-            "type": TICK_TYPE,
-            "time": time,
-            EPOCH: str(self._ticks.epoch_at(planned_s)),
-        }
-        if spec.content_type:
-            attributes["datacontenttype"] = spec.content_type
-        if spec.ce_overrides and spec.ce_overrides.extensions:
-            attributes.update(spec.ce_overrides.extensions)
-        return Event(attributes, body)
+        own = self._source.attributes(derived_id(self._source.path, time))
+        return Event({"time": time, EPOCH: str(self._ticks.epoch_at(planned_s)), **own}, body)
 
     async def _fire(self, planned_s: float, until_s: float) -> bool:
-        """Sends the event of a planned time, trying until the next one is due; whether it got through."""
+        """Sends the event of a planned time, trying until the next one is due; whether it is over by then."""
         event = self.event(planned_s)
-        while self._clock.now_s() < until_s:
-            if await self._send(event, planned_s):
+        tick = self._source.id, round(planned_s * 1000)
+        pause_s, longest_s = _RETRY_S
+        while not self._stopping.is_set() and (left_s := until_s - self._clock.now_s()) > 0:
+            if await self._send(event, tick, left_s):
                 return True
-            if self._stopping.is_set():
-                return False
-            await self._sleep(_RETRY_S)
+            await self._pause(min(pause_s, max(until_s - self._clock.now_s(), 0.0)))
+            pause_s = min(2 * pause_s, longest_s)
         return False
 
-    async def _send(self, event: Event, planned_s: float) -> bool:
-        if isinstance(self._target, Target):
-            if not self._stream.is_first:  # ticks that come into a broker here are told apart by the stream
-                return True
-            return not (await self._post(self._target, event)).failed
-        if not self._intake.has_broker(self._target):  # removed just now, and this source's successor goes elsewhere
-            return False
-        new = self._intake.arrived(self._target, event, {})
+    async def _send(self, event: Event, tick: tuple[str, int], left_s: float) -> bool:
+        """One try; whether that is the end of this tick, be it that it got through or that it never will."""
         try:
-            await self._stream.add(new, tick=(self._source.id, round(planned_s * 1000)))
+            if isinstance(self._target, Target):
+                return await self._stream.send_once(tick, self._post(self._target, event), _TURN_S, left_s + _TURN_S)
+            return await self._store(self._target, event, tick)
+        except InvalidEvent as error:
+            self._give_up(event, str(error))
+            return True
+
+    async def _store(self, broker: str, event: Event, tick: tuple[str, int]) -> bool:
+        if not self._intake.has_broker(broker):  # removed just now, and this source's successor goes elsewhere
+            return False
+        try:
+            await self._stream.add(self._intake.arrived(broker, event, {}), tick)
         except (StoreUnavailable, StreamFull):
             return False
         return True
 
-    async def _post(self, target: Target, event: Event) -> Answer:
-        request = write_request(target.url, event, {}, self._source.namespace, structured=False)
-        return await self._courier.post(request, RetryPolicy().timeout_s)
+    def _post(self, target: Target, event: Event) -> Callable[[], Awaitable[bool]]:
+        async def post() -> bool:
+            request = write_request(target.url, event, {}, self._source.namespace, structured=False)
+            answer = await self._courier.post(request, _POST_TIMEOUT_S, takes_reply=False)
+            if answer.failed and not answer.retryable:
+                self._give_up(event, f"{target.url} {answer.reason}")
+            return not answer.retryable
+
+        return post
+
+    def _give_up(self, event: Event, reason: str) -> None:
+        """Another try would end alike, here and in any other dispatcher."""
+        log.error("PingSource %s: the tick of %s is lost: %s", self._source.id, event.attributes["time"], reason)

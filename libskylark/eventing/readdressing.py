@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from yarl import URL
 
@@ -15,6 +15,9 @@ from libskylark.eventing.entry import Content, NewEntry
 from libskylark.eventing.intake import Intake, passed_on
 
 log = logging.getLogger("skylark.broker")
+
+Load = Callable[[], Awaitable[Content]]
+"""Gives the whole event, which may be read again for it."""
 
 Elsewhere = Callable[[Answer], Awaitable[NewEntry | None]]
 """Given the answer of an attempt that failed: the event, addressed to another node, or None to go on trying."""
@@ -34,14 +37,13 @@ class Readdresser:
         self._timeout_s = timeout_s
         self._gone: set[str] = set()
 
-    def watch(self, trigger: str, node: str, content: Content) -> Elsewhere | None:
+    def watch(self, trigger: str, node: str, attributes: Mapping[str, str], load: Load) -> Elsewhere | None:
         """Follows one delivery to the broker of `node`; None for an event that was not addressed to that node, or
         that only this node can take: there is the memory which it follows.
 
         The time runs from now, and anew from every answer of the node, whatever it says. For a node from which an
         event was taken away elect is asked after one failure, until the node is reached again.
         """
-        attributes = content.event.attributes
         if attributes.get(NODE) != node or attributes.get(OWNER) == node:
             return None
         since_s = self._clock.now_s()
@@ -53,7 +55,7 @@ class Readdresser:
                 self.reached(node)
                 since_s = now_s
             elif node in self._gone or now_s - since_s >= self._after_s:
-                return await self._ask(trigger, node, content)
+                return await self._ask(trigger, node, await load())
             return None
 
         return elsewhere

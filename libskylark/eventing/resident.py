@@ -7,6 +7,7 @@ from typing import Final
 from libskylark.eventing.entry import Entry
 
 _RESIDENT_BYTES: Final = 64 * 1024 * 1024
+_LEAST_ROOM_BYTES: Final = 4 * 1024 * 1024
 
 
 class Resident:
@@ -19,8 +20,8 @@ class Resident:
 
     @property
     def has_room(self) -> bool:
-        """Whether there is room for another body."""
-        return self._bytes < self._limit_bytes
+        """Whether there is room for more than a few small bodies."""
+        return self._limit_bytes - self._bytes >= _LEAST_ROOM_BYTES
 
     def add(self, entry: Entry) -> None:
         """Takes an entry, with its content where there is room."""

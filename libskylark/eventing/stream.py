@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -18,6 +19,8 @@ from libskylark.eventing.writer import Writer
 from libskylark.eventing.writes import Settlement, add_operations, settle_operations
 
 _RETRY_S: Final = 0.05
+_READS: Final = 16  # of events at once: the writer must always find a connection
+_SENT: Final = b"sent"
 
 
 class Stream:
@@ -50,6 +53,7 @@ class Stream:
         self._resident = Resident()
         self._membership = Membership(host, port, password, timeout_s, lease_s)
         self._redis = self._membership.redis
+        self._reading = asyncio.Semaphore(_READS)
         self._writer = Writer(self.address, self._membership, self._resident, caps, on_entry, on_replaced, on_failed)
 
     @property
@@ -62,11 +66,6 @@ class Stream:
         """How many entries this dispatcher has yet to deliver."""
         return len(self._resident.entries)
 
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the dispatcher that does what only one of them should."""
-        return self._membership.is_first
-
     def start(self) -> None:
         """Connects, now or as soon as Redis answers; takes over what an earlier process left."""
         self._writer.start()
@@ -77,13 +76,24 @@ class Stream:
         await self._redis.aclose()
 
     @property
+    def stored(self) -> tuple[int, int]:
+        """How many entries the stream has, of all dispatchers together, and how many bytes."""
+        return self._writer.committer.stream_events, self._writer.committer.stream_bytes
+
+    @property
     def is_full(self) -> bool:
-        """Whether as much waits as may, of all dispatchers together."""
-        known, queued = self._writer.committer, self._writer.backlog
-        return (
-            known.stream_events + len(queued) >= self._caps.events
-            or known.stream_bytes + queued.size_bytes >= self._caps.events_bytes
-        )
+        """Whether as much waits as may be accepted, of all dispatchers together."""
+        return self._holds(1)
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether there is no room for answers either: twice as much, so that a full stream still drains."""
+        return self._holds(2)
+
+    def _holds(self, times: int) -> bool:
+        queued, (events, events_bytes) = self._writer.backlog, self.stored
+        has_many = events + len(queued) >= times * self._caps.events
+        return has_many or events_bytes + queued.size_bytes >= times * self._caps.events_bytes
 
     async def add(self, new: NewEntry, tick: tuple[str, int] | None = None) -> bool:
         """Stores an event; returns once it is. A tick (PingSource, planned Unix ms) is stored once, else False.
@@ -93,10 +103,10 @@ class Stream:
         if not self.is_open:
             raise StoreUnavailable(self.address, self._writer.why)
         if self.is_full:
-            known, caps = self._writer.committer, self._caps
+            events, events_bytes = self.stored
             raise StreamFull(
-                f"{known.stream_events} events of {known.stream_bytes} bytes are waiting, "
-                f"expected less than {caps.events} events and {caps.events_bytes} bytes"
+                f"{events} events of {events_bytes} bytes are waiting, "
+                f"expected less than {self._caps.events} events and {self._caps.events_bytes} bytes"
             )
         size_bytes = new.content.size_bytes
         ids = await self._writer.put(add_operations(new, tick), [new], size_bytes, lasting=False)
@@ -126,7 +136,8 @@ class Stream:
         while entry.content is None:
             await self._writer.opened.wait()
             try:
-                found: Any = await self._redis.xrange(EVENTS, entry.id, entry.id)
+                async with self._reading:
+                    found: Any = await self._redis.xrange(EVENTS, entry.id, entry.id)
             except (RedisError, OSError):
                 await asyncio.sleep(_RETRY_S)  # the writer notices, and closes, on its own
                 continue
@@ -139,6 +150,28 @@ class Stream:
             return self.is_open and bool(await self._redis.ping())
         except (RedisError, OSError):
             return False
+
+    async def send_once(
+        self, tick: tuple[str, int], send: Callable[[], Awaitable[bool]], send_s: float, known_s: float
+    ) -> bool:
+        """Sends a tick (PingSource, planned Unix ms) that goes elsewhere, unless another dispatcher does or has done.
+
+        Answers whether it was sent, by whomever. `send` answers so, too, within `send_s`: where a dispatcher ends
+        meanwhile, the tick is another's after that time. That it was sent is known for `known_s`.
+        """
+        key = f"{TICKS}:{tick[0]}:{tick[1]}"
+        sent = False
+        with suppress(RedisError, OSError):
+            name, turn_ms = self._membership.name.encode(), round(send_s * 1000)
+            if not await self._redis.set(key, name, nx=True, px=turn_ms):
+                whose = await self._redis.get(key)
+                if whose != name:  # else it was this one's turn already, and only the answer was lost
+                    return bool(whose == _SENT)
+            if sent := await send():
+                await self._redis.set(key, _SENT, px=round(known_s * 1000))
+            else:
+                await self._redis.delete(key)
+        return sent
 
     async def last_tick_ms(self, source: str) -> int | None:
         """Planned time (Unix ms) of the last tick that was stored for a PingSource; waits for Redis."""

@@ -13,21 +13,47 @@ _LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _NAMESPACE: Final = re.compile(_LABEL)
 _KEY: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")  # of a label or annotation, without prefix
-_ISO_DURATION: Final = re.compile(
-    r"P(?=\d|T\d)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
-    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:[.,]\d+)?)S)?)?"
+_NUMBER: Final = r"(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)"
+_DATE, _TIME = (
+    "".join(rf"(?:(?P<{unit}>{_NUMBER}){unit[0].upper()})?" for unit in units)
+    for units in (("years", "months", "weeks", "days"), ("hours", "minutes", "seconds"))
 )
-_SECONDS_PER: Final = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+_ISO_DURATION: Final = re.compile(rf"(?P<sign>[+-]?)P{_DATE}(?:T{_TIME})?")
+# A year is the Gregorian calendar's mean, a month the twelfth of it.
+_SECONDS_PER: Final = {
+    "years": 31_556_952,
+    "months": 2_629_746,
+    "weeks": 604_800,
+    "days": 86_400,
+    "hours": 3600,
+    "minutes": 60,
+    "seconds": 1,
+}
+_LONGEST_YEARS: Final = 3276
 
 
 def parse_iso_duration_s(text: str) -> float:
-    """Seconds of an ISO 8601 duration such as PT0.2S or P1DT12H; raises ValueError."""
+    """Seconds of an ISO 8601 duration such as PT0.2S or P1DT12H, below 0 with a minus before it; raises ValueError.
+
+    Takes what Knative's parser (rickb777/date) is documented to take: years to seconds in this order, a sign before
+    the P, a fraction at any number, by point or comma, P0, and 3,276 years at most. What that parser lets through by
+    accident, such as signs within and text behind a first decimal, is refused.
+    """
     match = _ISO_DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError("expected an ISO 8601 duration such as PT0.2S or PT1M, without years and months")
-    return sum(
-        float(number.replace(",", ".")) * _SECONDS_PER[unit] for unit, number in match.groupdict().items() if number
-    )
+    numbers = {unit: number for unit in _SECONDS_PER if match and (number := match[unit])}
+    if text == "P0":
+        return 0.0
+    if match is None or not numbers:
+        raise ValueError("expected an ISO 8601 duration such as PT0.2S, PT1M or P1DT12H")
+    duration_s = sum(float(number.replace(",", ".")) * _SECONDS_PER[unit] for unit, number in numbers.items())
+    if duration_s > _LONGEST_YEARS * _SECONDS_PER["years"]:
+        raise ValueError(f"expected an ISO 8601 duration of {_LONGEST_YEARS} years at most")
+    return -duration_s if match["sign"] == "-" else duration_s
+
+
+def with_one_decimal(duration: str) -> str:
+    """What Knative counts of a duration: the first decimal of each number."""
+    return re.sub(r"([.,][0-9])[0-9]+", r"\1", duration)
 
 
 def _is_duration(text: str) -> str:
@@ -35,10 +61,18 @@ def _is_duration(text: str) -> str:
     return text
 
 
+def _is_not_negative(text: str) -> str:
+    if parse_iso_duration_s(text) < 0:
+        raise ValueError("expected a duration of zero or more")
+    return text
+
+
 def check_positive_duration(text: str) -> str:
-    """The text again; raises ValueError for what is no duration, and for one of nothing."""
+    """The text again; raises ValueError for what is no duration, and for what is none to Knative."""
     if parse_iso_duration_s(text) <= 0:
         raise ValueError("expected a duration above zero")
+    if parse_iso_duration_s(with_one_decimal(text)) <= 0:
+        raise ValueError("expected a duration above zero, of which Knative counts one decimal")
     return text
 
 
@@ -90,8 +124,9 @@ def _is_label(text: str) -> str:
     return text
 
 
-# PT0S is allowed of a backoff, and turns Retry-After off.
+# A backoff may be nothing, and even less, which is nothing too; PT0S turns Retry-After off.
 Duration = Annotated[str, AfterValidator(_is_duration)]
+NotNegativeDuration = Annotated[str, AfterValidator(_is_not_negative)]
 PositiveDuration = Annotated[str, AfterValidator(check_positive_duration)]
 AttributeName = Annotated[str, AfterValidator(_is_attribute)]
 ObjectName = Annotated[str, AfterValidator(_is_name)]

@@ -1,4 +1,4 @@
-"""When the files of objects have changed, and stand still again: told by their inode, size and time, once a second.
+"""When the files of objects have changed, and stand still again: told by what stat says of them, once a second.
 
 inotify would miss files that are reached through a symlink, and whole folders on network and shared file systems.
 """
@@ -9,56 +9,90 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from libskylark.eventing.loading import object_files
+from libskylark.eventing.objectfiles import object_files
 
 _POLL_S: Final = 1.0
 
 Sleep = Callable[[float], Awaitable[None]]
-Stand = Mapping[str, tuple[int, ...]]
-"""What stat says of every file, by its path."""
+
+
+class Facts(NamedTuple):
+    """What stat says of a file, or of what a symlink leads to.
+
+    `changed_ns` also moves with a new mode or owner, and where a program has set the time of modification back.
+    """
+
+    device: int
+    inode: int
+    mode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+
+Stand = Mapping[str, Facts]
+"""How files stand, by their path."""
 
 
 def stand_of(paths: Iterable[Path]) -> Stand:
-    """How the files of `paths` stand now; what cannot be read is as if it were not there."""
-    stand: dict[str, tuple[int, ...]] = {}
+    """How the files of `paths` stand now; what cannot be looked at is as if it were not there."""
+    stand: dict[str, Facts] = {}
     for path in paths:
-        for file in object_files(path):
+        for file in object_files(path)[0]:
             try:
-                status = os.stat(file)  # of what a symlink leads to
+                status = os.stat(file)
             except OSError:
                 continue
-            stand[str(file)] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            stand[str(file)] = Facts(
+                status.st_dev,
+                status.st_ino,
+                status.st_mode,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
     return stand
 
 
 def emptied(former: Stand, now: Stand) -> list[str]:
     """Files that have become empty, as those are that somebody has only begun to write."""
-    return [path for path, facts in now.items() if facts[2] == 0 and path in former and former[path][2] > 0]
+    return [path for path, facts in now.items() if not facts.size_bytes and path in former and former[path].size_bytes]
+
+
+def deserted(paths: Iterable[Path], former: Stand, now: Stand) -> list[str]:
+    """Those of `paths` that had files and have none now, as when a volume is unmounted or a branch checked out."""
+    return [str(path) for path in paths if _has_files(path, former) and not _has_files(path, now)]
+
+
+def _has_files(path: Path, stand: Stand) -> bool:
+    return any(Path(file).is_relative_to(path) for file in stand)
 
 
 class Watch:
     """Looks at files again and again."""
 
     def __init__(self, paths: Iterable[Path], sleep: Sleep = asyncio.sleep) -> None:
-        self._paths = [*paths]
+        self.paths: Final = [*paths]
         self._sleep = sleep
-        self.stand = stand_of(self._paths)
+        self.stand = stand_of(self.paths)
 
-    async def changed(self) -> Stand:
+    async def changed(self, patience_looks: int | None = None) -> Stand:
         """The next stand that is another than the last one given, and that two looks in a row have found.
 
-        So a file is not read while it is written, nor between the two renames of an editor.
+        So a file is not read while it is written, nor between the two renames of an editor. After `patience_looks`
+        (by default, never) it is the last one again.
         """
-        last = self.stand
+        last, looks = self.stand, 0
         while True:
             await self._sleep(_POLL_S)
             now = await self.look()
-            if now == last and now != self.stand:
+            looks += 1
+            if now == last and (now != self.stand or (patience_looks is not None and looks >= patience_looks)):
                 self.stand = now
                 return now
             last = now
 
     async def look(self) -> Stand:
-        return await asyncio.to_thread(stand_of, self._paths)
+        return await asyncio.to_thread(stand_of, self.paths)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from libskylark.errors import ConfigError, DocumentError, Fault
-from libskylark.eventing.dispatch import Subscription
 from libskylark.eventing.intake import Routes
 from libskylark.eventing.loading import Loaded, Objects, broker_of
 from libskylark.eventing.objects import Destination
 from libskylark.eventing.pingsource import Ping
 from libskylark.eventing.resolve import Here, Locator, Target, resolve
 from libskylark.eventing.retry import RetryPolicy
+from libskylark.eventing.subscriptions import Subscription
 from libskylark.yamlfile import Location
 
 

@@ -126,10 +126,11 @@ class Writer:
                 while self.backlog or self._nudged:
                     await self._flush()
             except (RedisError, OSError) as error:
+                was_open, is_fenced = self.opened.is_set(), isinstance(error, ResponseError) and _FENCED in str(error)
                 self._close(error)
-                if isinstance(error, ResponseError) and _FENCED in str(error):
+                if is_fenced and not was_open:
                     self._begin_anew()
-                else:
+                elif not is_fenced:  # else Redis may have lost its data meanwhile, which joining will tell
                     await asyncio.sleep(wait_s)
                     wait_s = min(2 * wait_s, _BACKOFF_S[1])
 
@@ -218,11 +219,11 @@ class Writer:
         else:
             self.backlog.put_first(write for write in self._uncertain if write.lasting)
         self._uncertain = []
+        await self._membership.take_over(at_once=new)
+        await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
         if self._standing:
             stored: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
             self.backlog.put_first([Write(self._standing, [], stored, 0, True)])
-        await self._membership.take_over(at_once=new)
-        await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
         if new:
             self._listen()
             self._joined = self._membership.name

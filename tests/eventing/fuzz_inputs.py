@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from libskylark.eventing.objects import Delivery, Dialect, Metadata, PingSourceSpec, Reference, TriggerSpec
+from libskylark.eventing.objects import Delivery, Dialect, Metadata, Reference, TriggerSpec
+from libskylark.eventing.sources import PingSourceSpec
 
 _ATTRIBUTES: Final = {"specversion": "1.0", "id": "1", "source": "/s", "type": "any"}
 

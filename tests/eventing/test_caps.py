@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from libskylark.errors import StreamFull
-from libskylark.event import Event
+from libskylark.event import Event, to_http
 from libskylark.eventing.adopting import read_entries
 from libskylark.eventing.entry import Content, Entry, NewEntry, Once
 from libskylark.eventing.keys import DEAD_LETTERS, EVENTS, SIZES, Caps
 from libskylark.eventing.letters import count_dropped, list_letters, remove_letter
+from libskylark.eventing.resident import Resident
 from libskylark.eventing.stream import Stream
 from libskylark.eventing.writes import Letter, Settlement
 from libskylark.store import Store
-from tests.eventing.conftest import ACCEPT, Journal, Lab, RedisServer, eventually, trigger
+from tests.eventing.conftest import ACCEPT, Delivery, Journal, Lab, RedisServer, Reply, eventually, trigger
 
 TRIGGER = "default/t"
 KIB = 1024
@@ -28,7 +29,7 @@ class Served:
 
     def __init__(self, store: RedisServer, caps: Caps = Caps()) -> None:
         self.entries: asyncio.Queue[Entry] = asyncio.Queue()
-        self.stream = Stream(store.host, store.port, None, self.entries.put_nowait, self.entries.empty, caps=caps)
+        self.stream = Stream(store.host, store.port, None, self.entries.put_nowait, lambda: None, caps=caps)
         self.stream.start()
 
     async def add(
@@ -184,6 +185,84 @@ def test_what_has_no_memory_left_drains(lab: Lab) -> None:
     assert broker.send(Event.new("t", "/s", id="after"))[0] == 202
 
 
+def test_a_count_of_dead_letters_that_was_wrong_ends_with_the_last_one(lab: Lab) -> None:
+    server = lab.redis()
+    server.client.hset(SIZES, "letters", 10**9)  # as after `DEL broker:dead-letters`
+
+    async def check() -> None:
+        one = Served(server, Caps(letters_bytes=200 * KIB))
+        for number in range(5):
+            await one.add(str(number))
+            await one.end(await one.entries.get(), letter_bytes=10 * KIB)
+        await one.stream.stop()
+
+    run(check)
+    assert server.client.xlen(DEAD_LETTERS) == 5
+
+
+def test_a_redis_that_has_lost_everything_takes_no_dispatchers_events_away(lab: Lab) -> None:
+    """The second one to notice finds the first one's registration, and its script."""
+    store = lab.redis()
+
+    async def check() -> None:
+        one, two = Served(store), Served(store)
+        for number in range(3):
+            await one.add(str(number))
+        await two.add("other")
+        entries = [await one.entries.get() for _ in range(3)]
+        store.client.flushall()
+        store.client.client_kill_filter(_type="normal")
+        await two.end(await two.entries.get())  # joins anew
+        await one.stream._writer.put([], [], 0, lasting=True)
+        assert one.stream.waiting == 3
+        for entry in entries:
+            await one.end(entry)
+        assert one.stream.waiting == 0
+        await asyncio.gather(one.stream.stop(), two.stream.stop())
+
+    run(check)
+
+
+def test_many_reads_of_bodies_leave_the_writer_its_connection(lab: Lab) -> None:
+    store = lab.redis()
+
+    async def check() -> None:
+        one = Served(store)
+        for number in range(150):
+            await one.add(str(number))
+        entries = [await one.entries.get() for _ in range(150)]
+        for entry in entries:
+            entry.content = None
+        reading = [asyncio.create_task(one.stream.content(entry)) for entry in entries]
+        await one.add("meanwhile")
+        assert all(await asyncio.gather(*reading))
+        assert one.stream.is_open
+        await one.stream.stop()
+
+    run(check)
+
+
+def test_a_stream_larger_than_memory_is_adopted_without_its_bodies(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resident.__init__, "__defaults__", (6 * 1024 * KIB,))
+    store = lab.redis()
+
+    async def check() -> None:
+        one = Served(store)
+        for number in range(10):
+            await one.add(str(number), 1024 * KIB)
+        await one.stream.stop()
+        two = Served(store)
+        entries = [await two.entries.get() for _ in range(10)]
+        assert [entry.content is not None for entry in entries] == [True] * 4 + [False] * 6
+        for entry in entries:
+            assert len((await two.stream.content(entry)).event.data) == 1024 * KIB  # type: ignore[union-attr]
+            await two.end(entry)
+        assert store.client.xlen(EVENTS) == 0
+        await two.stream.stop()
+
+    run(check)
+
+
 def test_two_dispatchers_of_a_redis_that_has_lost_everything_go_on(lab: Lab) -> None:
     store = lab.redis()
 
@@ -246,3 +325,22 @@ def test_a_dispatcher_that_was_replaced_has_only_connections_of_its_new_name(lab
         await one.stream.stop()
 
     run(check)
+
+
+def test_two_triggers_that_answer_each_other_cannot_fill_the_stream(lab: Lab) -> None:
+    """Each event of the one type is answered with two of the other: without a bound, they double for 255 rounds."""
+
+    def answer(delivery: Delivery) -> Reply:
+        headers, body = to_http(Event.new("t", "/loop", b"again"))
+        return 200, headers, body
+
+    store = lab.redis()
+    subscribers = [lab.subscriber(answer) for _ in range(2)]
+    objects = "".join(trigger(f"t{n}", each.url, type="t") for n, each in enumerate(subscribers))
+    broker = lab.broker(store, objects, SKYLARK_BROKER_STREAM_MAX="20", SKYLARK_BROKER_DEAD_LETTERS_MAX="50")
+    assert broker.send(Event.new("t", "/s", id="first"))[0] == 202
+    eventually(lambda: store.client.xlen(DEAD_LETTERS) == 50, "answers go to the dead letters")
+    assert store.client.xlen(EVENTS) <= 40 + 64, "each Trigger may have 32 answers under way when it is noticed"
+    letter = store.last_dead_letter()
+    assert (letter["status"], letter["reason"]) == ("507", "the stream has no room for the reply")
+    assert set(letter["to"].split(",")) == {"default/t0", "default/t1"}

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from libskylark.eventing import connections as module
-from libskylark.eventing.connections import Connections, Response
+from libskylark.eventing import connections, http_connection
+from libskylark.eventing.connections import Connections
+from libskylark.eventing.http_connection import Response
 from tests.eventing.conftest import free_port
 
 EMPTY = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
@@ -139,6 +140,55 @@ def test_what_is_no_answer_is_a_connection_error(script: list[bytes | None], fau
         answered(script)
 
 
+def test_a_kept_connection_that_ends_before_the_answer_costs_no_attempt() -> None:
+    async def ask() -> Server:
+        server = Server([EMPTY], [None], [EMPTY], [None], [None])
+        async with posting(server) as post:
+            assert [(await post(10.0)).status for _ in range(2)] == [202, 202]
+            with pytest.raises(ConnectionError, match="closed before the answer's end"):
+                await post(10.0)
+        return server
+
+    server = asyncio.run(asyncio.wait_for(ask(), 10))
+    assert server.requests == server.requests[:1] * 5
+    assert server.connections == 3, "once more is once, and over a new connection"
+
+
+@pytest.mark.parametrize("begun", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n", EMPTY[:-1]])
+def test_a_request_whose_answer_had_begun_is_not_sent_again(begun: bytes) -> None:
+    async def ask() -> Server:
+        server = Server([EMPTY], [begun, None])
+        async with posting(server) as post:
+            await post(10.0)
+            with pytest.raises(ConnectionError, match="closed before the answer's end"):
+                await post(10.0)
+        return server
+
+    assert len(asyncio.run(asyncio.wait_for(ask(), 10)).requests) == 2
+
+
+def test_the_time_for_an_answer_holds_for_both_tries_together() -> None:
+    async def ask() -> None:
+        server = Server([EMPTY], [None], [])
+        async with posting(server) as post:
+            await post(10.0)
+            with pytest.raises(TimeoutError):
+                await post(0.2)
+        assert len(server.requests) == 3
+
+    asyncio.run(asyncio.wait_for(ask(), 10))
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 1000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nf4240\r\n", b"\r\n"]
+)
+def test_of_a_refusal_that_is_too_long_the_beginning_is_read(head: bytes) -> None:
+    pieces: list[bytes | None] = [b"HTTP/1.1 503 No\r\n" + head, *[b"x" * 1000] * 100]
+    first, second = answered(pieces, [EMPTY])
+    assert (first.status, first.body) == (503, b"x" * 1000)
+    assert second.status == 202
+
+
 def test_an_answer_that_does_not_come_in_time_ends_the_connection() -> None:
     async def ask() -> None:
         server = Server([EMPTY], [], [EMPTY])
@@ -169,7 +219,7 @@ def test_a_connection_is_left_when_it_was_idle_or_said_what_nobody_asked(
     monkeypatch: pytest.MonkeyPatch, more: bytes
 ) -> None:
     if not more:
-        monkeypatch.setattr(module, "_KEEPALIVE_S", 0.05)
+        monkeypatch.setattr(http_connection, "_KEEPALIVE_S", 0.05)
 
     async def ask() -> None:
         server = Server([EMPTY + more], [EMPTY])
@@ -213,5 +263,5 @@ def test_nobody_there_is_an_os_error() -> None:
     ],
 )
 def test_a_request_starts_as_its_address_says(url: str, lines: list[str]) -> None:
-    _, start = module._route(URL(url))
+    _, start = connections._route(URL(url))
     assert start.split("\r\n") == [*lines, "User-Agent: skylark"]

@@ -14,6 +14,7 @@ from libskylark.errors import StoreUnavailable
 from libskylark.eventing.ingress import Ingress
 from libskylark.eventing.intake import Intake
 from libskylark.eventing.loading import load_objects
+from libskylark.eventing.metrics import BrokerMetrics
 from libskylark.eventing.settings import BrokerSettings
 from libskylark.eventing.stream import Stream
 
@@ -26,9 +27,8 @@ class Request:
 
     def __init__(self, token: str | None = None, **settings: float) -> None:
         stream = Stream("127.0.0.1", 1, None, lambda entry: None, lambda: None)
-        self._ingress = Ingress(
-            Intake(load_objects([]), SystemClock()), stream, BrokerSettings(**{**SETTINGS, **settings}), token
-        )
+        intake, limits = Intake(load_objects([]), SystemClock()), BrokerSettings(**{**SETTINGS, **settings})
+        self._ingress = Ingress(intake, stream, limits, BrokerMetrics("here"), dict, token)
         self.messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self.answer: list[MutableMapping[str, Any]] = []
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from libskylark.errors import DocumentError
-from libskylark.eventing.loading import load_objects
+from libskylark.eventing.loading import Objects, load_objects
 from libskylark.eventing.retry import RetryPolicy
 
 TRIGGER = """\
@@ -43,12 +46,17 @@ spec:
   data: '{}'
   sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
 """
+EXPIRY_FAULT = "spec.ceOverrides.extensions.expirytime: found 'soon', expected an RFC 3339 time with its zone"
 
 
 def faults_of(folder: Path) -> list[str]:
     with pytest.raises(DocumentError) as caught:
         load_objects([folder])
     return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def told_by(objects: Objects, folder: Path) -> list[str]:
+    return [str(each).replace(f"{folder}/", "") for each in objects.notices]
 
 
 def test_folders_are_read_recursively_and_other_kinds_skipped(tmp_path: Path) -> None:
@@ -86,6 +94,97 @@ def test_a_broker_of_another_class_is_left_to_its_engine_unless_it_is_faulty(tmp
     assert fault.startswith("a.yaml:8: spec.delivery.backoffDelay: found '1s'")
 
 
+def test_triggers_and_ping_sources_of_a_broker_of_another_class_are_left_to_its_engine(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{TRIGGER}---\n{PING}")
+    (tmp_path / "b.yaml").write_text(BROKER.replace("MTChannelBasedBroker", "Kafka"))
+    objects = load_objects([tmp_path])
+    assert (objects.brokers, objects.triggers, objects.ping_sources) == ({}, {}, {})
+    assert objects.foreign == {"default/default": "Kafka"}
+    assert told_by(objects, tmp_path) == [
+        "b.yaml:5: metadata.annotations.eventing.knative.dev/broker.class: a Broker of class 'Kafka', "
+        "which is not served here",
+        "a.yaml:7: spec.broker: Broker default/default is of class 'Kafka', which is not served here",
+        "a.yaml:20: spec.sink.ref.name: Broker default/default is of class 'Kafka', which is not served here",
+    ]
+
+
+def test_what_is_served_here_cannot_lead_to_a_broker_of_another_class(tmp_path: Path) -> None:
+    far = BROKER.replace("MTChannelBasedBroker", "Kafka").replace("name: default", "name: far")
+    sink = "{ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: far}}"
+    (tmp_path / "a.yaml").write_text(f"{far}---\n{BROKER}---\n{TRIGGER}  delivery: {{deadLetterSink: {sink}}}\n")
+    assert faults_of(tmp_path) == [
+        "a.yaml:30: spec.delivery.deadLetterSink.ref.name: Broker default/far is of class 'Kafka', "
+        "which is not served here"
+    ]
+    (tmp_path / "a.yaml").write_text(f"{far}---\n{TRIGGER}")
+    assert faults_of(tmp_path) == ["a.yaml:16: spec.broker: no file defines Broker default/default; defined are none"]
+
+
+def test_the_items_of_a_list_are_objects(tmp_path: Path) -> None:
+    items = "".join("- " + text.replace("\n", "\n  ").rstrip(" ") for text in (BROKER, TRIGGER, PING))
+    (tmp_path / "list.yaml").write_text(f"apiVersion: v1\nkind: List\nitems:\n{items}")
+    objects = load_objects([tmp_path])
+    assert [*objects.brokers, *objects.triggers, *objects.ping_sources] == [
+        "default/default",
+        "default/detect",
+        "default/tick",
+    ]
+    assert objects.triggers["default/detect"].line == 12
+    (tmp_path / "list.yaml").write_text("apiVersion: v1\nkind: List\nitems:\n- kind: Trigger\n")
+    assert faults_of(tmp_path) == ["list.yaml:4: apiVersion: is required"]
+    (tmp_path / "list.yaml").write_text("apiVersion: v1\nkind: List\nitems:\n- Trigger\n")
+    assert faults_of(tmp_path) == ["list.yaml:4: items[0]: found 'Trigger', expected an object"]
+    (tmp_path / "list.yaml").write_text("apiVersion: v1\nkind: List\n")
+    assert faults_of(tmp_path) == ["list.yaml:1: items: found None, expected a list of objects"]
+
+
+def test_what_cannot_be_looked_at_is_a_fault_and_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b.yaml").write_text(BROKER)
+    (tmp_path / "t.yaml").symlink_to("gone/t.yaml")
+    (tmp_path / ".#b.yaml").symlink_to("somebody@edits.it")
+    (tmp_path / "closed").mkdir()
+
+    scandir_of_os = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir_of_os(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert faults_of(tmp_path) == [
+        "closed: cannot be read: Permission denied",
+        "t.yaml: is a link that leads to no file",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "fault"),
+    [
+        ("timeout: PT0.05S", "expected a duration above zero, of which Knative counts one decimal"),
+        ("timeout: -PT1S", "expected a duration above zero"),
+        ("timeout: P4000Y", "expected an ISO 8601 duration of 3276 years at most"),
+        ("retryAfterMax: -PT1S", "expected a duration of zero or more"),
+    ],
+)
+def test_durations_that_a_cluster_refuses(tmp_path: Path, delivery: str, fault: str) -> None:
+    (tmp_path / "t.yaml").write_text(TRIGGER + f"  delivery: {{{delivery}}}\n")
+    (told,) = faults_of(tmp_path)
+    assert told.endswith(fault)
+
+
+def test_durations_of_which_a_cluster_counts_less_are_noticed(tmp_path: Path) -> None:
+    delivery = "timeout: PT1.25S, backoffDelay: -PT0.50S, retryAfterMax: P1Y"
+    (tmp_path / "t.yaml").write_text(TRIGGER + f"  delivery: {{{delivery}}}\n")
+    objects = load_objects([tmp_path])
+    policy = RetryPolicy.of(objects.triggers["default/detect"].object.spec.delivery)
+    assert (policy.timeout_s, policy.retry_after_max_s) == (1.25, 31556952)
+    assert [policy.delay_s(failures) for failures in (1, 2)] == [0, 0]
+    assert told_by(objects, tmp_path) == [
+        "t.yaml:12: spec.delivery.timeout: found 'PT1.25S', of which a cluster counts PT1.2S; here it counts whole"
+    ]
+
+
 def test_every_fault_of_every_file_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         TRIGGER.replace("name: detect\n", "name: De_tect\n")
@@ -99,8 +198,8 @@ def test_every_fault_of_every_file_is_told_with_its_line(tmp_path: Path) -> None
         "a.yaml:7: spec.broker: found '': is required",
         "a.yaml:8: spec.filtre: unknown field",
         "b.yaml:8: spec.delivery.retry: found '3': Input should be a valid integer",
-        "b.yaml:8: spec.delivery.backoffDelay: found '1s': expected an ISO 8601 duration such as PT0.2S or PT1M, "
-        "without years and months",
+        "b.yaml:8: spec.delivery.backoffDelay: found '1s': expected an ISO 8601 duration such as PT0.2S, "
+        "PT1M or P1DT12H",
         "c.yaml:2: not YAML: expected ',' or ']', but got '<stream end>'",
     ]
 
@@ -179,6 +278,17 @@ def test_a_faulty_line_of_a_trigger_is_told(tmp_path: Path, lines: str, message:
         ("  data: '{}'", "  dataBase64: '*'", 7, "is not base64"),
         ("  data: '{}'", "  timezone: Mars/Olympus", 7, "expected a time zone of the IANA list"),
         ("  data: '{}'", "  ceOverrides: {extensions: {type: x}}", 7, "which is no extension attribute"),
+        ("  data: '{}'", "  ceOverrides:\n    extensions:\n      a: b\n      expirytime: soon", 10, EXPIRY_FAULT),
+        (
+            "  data: '{}'",
+            "  ceOverrides:\n    extensions: {knativebrokerttl: many}",
+            8,
+            "spec.ceOverrides.extensions.knativebrokerttl: found 'many', expected a whole number",
+        ),
+        ("  data: '{}'", "  ceOverrides: {extensions: {knativebrokerttl: '0'}}", 7, "found 0: the event has been"),
+        ("  data: '{}'", '  ceOverrides: {extensions: {a: "b\\nc"}}', 7, "extensions.a: found the character U+000A"),
+        ("  data: '{}'", "  ceOverrides: {extensions: {subject: ''}}", 7, "extensions.subject: "),
+        ("application/json", "bübchen", 6, "spec.contentType: found 'bübchen', expected ASCII"),
         ("name: default}}", "name: other}}", 8, "no file defines Broker default/other; defined are default/default"),
         ("  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}\n", "", 4, "is required"),
         ("kind: PingSource", "kind: PingSauce", 2, "found 'PingSauce', expected one of"),
@@ -288,7 +398,7 @@ def test_what_has_no_meaning_here_is_accepted_and_noticed(tmp_path: Path) -> Non
     (tmp_path / "x.yaml").write_text(
         "apiVersion: eventing.knative.dev/v1\nkind: EventType\n---\napiVersion: v1\nkind: Secret\n"
     )
-    told = [str(each).replace(f"{tmp_path}/", "") for each in load_objects([tmp_path]).notices]
+    told = told_by(load_objects([tmp_path]), tmp_path)
     assert [line.removesuffix(", which has no meaning in the embedded broker") for line in told] == [
         "b.yaml:9: status: found {'address': {'url': 'http://broker/'}}",
         "b.yaml:7: spec.config: found {'apiVersion': 'v1', 'kind': 'ConfigMap', "

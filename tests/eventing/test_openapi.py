@@ -19,6 +19,7 @@ from tests.eventing.conftest import ROOT, Broker, Lab, Reply, trigger
 TOKEN = "0123456789-abcdef"
 SPEC: Any = YAML(typ="safe").load(ROOT / "docs" / "openapi.yaml")
 SEND, HAND_OVER, HEALTH, READY = "/{namespace}/{broker}", "/{namespace}/{broker}/{trigger}", "/health", "/ready"
+METRICS = "/metrics"
 GOOD = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 JSON = {"Content-Type": "application/cloudevents+json"}
@@ -56,7 +57,8 @@ def check(path: str, answer: Reply, method: str = "post") -> int:
         )
     if "content" in described:
         media_type = described["content"][headers["content-type"]]
-        Draft202012Validator(media_type["schema"]).validate(json.loads(body))
+        told = json.loads(body) if "json" in headers["content-type"] else body.decode()
+        Draft202012Validator(media_type["schema"]).validate(told)
     else:
         assert body == b""
     return status
@@ -91,8 +93,8 @@ def test_a_full_stream_and_a_hop_are_as_described(broker: Broker) -> None:
     assert check(HAND_OVER, broker.request("POST", "/default/default/none", waiting)) == 404
 
 
-def test_health_and_readiness_need_no_token(broker: Broker) -> None:
-    for path in (HEALTH, READY):
+def test_health_readiness_and_metrics_need_no_token(broker: Broker) -> None:
+    for path in (HEALTH, READY, METRICS):
         assert check(path, broker.request("GET", path), "get") == 200
         assert check(path, broker.request("POST", path), "get") == 405
 

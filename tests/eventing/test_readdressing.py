@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from yarl import URL
 from libskylark.clock import SystemClock, rfc3339
 from libskylark.event import Event, to_http
 from libskylark.eventing.delivery import Answer, Courier, Request
-from libskylark.eventing.entry import NewEntry
+from libskylark.eventing.entry import Content, NewEntry
 from libskylark.eventing.intake import Intake
 from libskylark.eventing.journey import Journey, Step
 from libskylark.eventing.loading import load_objects
@@ -238,14 +238,19 @@ def watched(lab: Lab, answer: Answering, check: Check) -> tuple[NewEntry | None,
         content = intake.arrived("default/default", Event.new("frame", "/camera", id="1", skylarknode="b"), {}).content
         async with Courier() as courier:
             readdresser = Readdresser(URL(f"{elect.url}address"), courier, intake, clock, 5.0, 5.0)
-            assert readdresser.watch("default/c-detect", "c", content) is None, "it is not for that node"
-            follows = replace(content, event=content.event.with_attributes(skylarkowner="b"))
-            assert readdresser.watch("default/b-detect", "b", follows) is None, (
+            attributes = content.event.attributes
+
+            async def load() -> Content:
+                return content
+
+            assert readdresser.watch("default/c-detect", "c", attributes, load) is None, "it is not for that node"
+            follows = {**attributes, "skylarkowner": "b"}
+            assert readdresser.watch("default/b-detect", "b", follows, load) is None, (
                 "only the owner of its memory can take it"
             )
 
             def begin() -> Elsewhere:
-                elsewhere = readdresser.watch("default/b-detect", "b", content)
+                elsewhere = readdresser.watch("default/b-detect", "b", attributes, load)
                 assert elsewhere is not None
                 return elsewhere
 
@@ -316,10 +321,12 @@ def test_an_event_that_has_expired_is_not_readdressed() -> None:
     async def pause(delay_s: float) -> None:
         raise AssertionError("waits for an event that has expired")
 
+    async def write() -> Request:
+        return Request(URL(f"http://127.0.0.1:{free_port()}/"), {}, b"")
+
     async def run() -> None:
-        request = Request(URL(f"http://127.0.0.1:{free_port()}/"), {}, b"")
         async with Courier() as courier:
-            result = await courier.deliver(request, RetryPolicy(), pause, lambda _: None, lambda: 0.0, elsewhere)
+            result = await courier.deliver(write, RetryPolicy(), pause, lambda _: None, lambda: 0.0, elsewhere)
         assert (result.expired, result.attempts) == (True, 1)
 
     asyncio.run(run())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +16,14 @@ from pathlib import Path
 import pytest
 
 from libskylark.clock import Ticks
-from libskylark.errors import DocumentError
+from libskylark.errors import ConfigError, DocumentError
 from libskylark.event import Event, to_http
 from libskylark.eventing.journal import Accepted, Outcome, Record
-from libskylark.eventing.loading import load_objects
-from libskylark.eventing.watching import Watch, emptied, stand_of
+from libskylark.eventing.loading import Objects, load_objects
+from libskylark.eventing.reloading import Reloader
+from libskylark.eventing.resolve import Here, NoServices
+from libskylark.eventing.watching import Watch, deserted, emptied, stand_of
+from libskylark.eventing.wiring import Wiring, wire
 from tests.eventing.conftest import (
     ACCEPT,
     Broker,
@@ -55,18 +60,22 @@ class Running:
         beside.rename(self.folder / name)
 
     def until_told(self, text: str) -> str:
-        """The rest of the log's line, once the broker has logged `text` anew."""
+        """The rest of the message's line, once the broker has logged `text` anew."""
 
         def found() -> str | None:
-            logged = self.broker.log.read_text()
-            at = logged.find(text, self._told)
-            if at < 0 or "\n" not in logged[at:]:
-                return None
-            end = logged.index("\n", at)
-            self._told = end
-            return logged[at + len(text) : end]
+            messages = self.messages()
+            for number in range(self._told, len(messages)):
+                if text in messages[number]:
+                    self._told = number + 1
+                    return messages[number].partition(text)[2].partition("\n")[0]
+            return None
 
         return str(eventually(found, f"the broker logs {text!r}"))
+
+    def messages(self) -> list[str]:
+        """What the broker has logged, apart from what its server has."""
+        lines = self.broker.log.read_text().splitlines(keepends=True)
+        return [json.loads(line)["message"] for line in lines if line.startswith("{") and line.endswith("\n")]
 
     def until_reloaded(self) -> str:
         return self.until_told("objects reloaded: ")
@@ -300,14 +309,14 @@ def test_faulty_files_are_told_once_and_change_nothing(start: Start, lab: Lab) -
     for number, (fault, text) in enumerate(FAULTY.items()):
         (running.folder / "t.yaml").write_text(text)
         assert running.until_told("changed files are faulty; ") == "the objects in force stay:"
-        assert fault in running.broker.log.read_text()
+        assert fault in running.messages()[-1]
         running.send("t", f"{number}")
         running.send("good", f"good{number}")
         assert running.outcomes(f"{number}") == [("t", "delivered")]
         assert running.journal.accepted(f"good{number}").to == ()
     running.put("t.yaml", files["t.yaml"])
     assert running.until_reloaded() == "added Trigger default/good"
-    assert running.broker.log.read_text().count("changed files are faulty") == len(FAULTY)
+    assert sum("changed files are faulty" in message for message in running.messages()) == len(FAULTY)
 
 
 def test_a_file_that_is_written_bit_by_bit_is_read_when_it_is_whole(start: Start, lab: Lab) -> None:
@@ -409,6 +418,103 @@ def test_emptied_files_are_those_that_had_something_in_them(tmp_path: Path) -> N
     (tmp_path / "a.yaml").write_text("")
     (tmp_path / "c.yaml").write_text("")
     assert emptied(before, stand_of([tmp_path])) == [str(tmp_path / "a.yaml")]
+
+
+def test_a_file_is_another_though_its_size_and_time_are_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("one")
+    before, status = stand_of([tmp_path]), file.stat()
+    file.write_text("two")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    written = stand_of([tmp_path])
+    file.chmod(0o600)
+    assert before != written != stand_of([tmp_path]) != before
+
+
+def test_deserted_folders_are_those_that_had_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "deep").mkdir()
+    (tmp_path / "a" / "deep" / "x.yaml").write_text("x")
+    (tmp_path / "b" / "x.yaml").write_text("x")
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    before = stand_of(paths)
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "b" / "x.yaml").rename(tmp_path / "b" / "kustomization.yaml")
+    assert deserted(paths, before, stand_of(paths)) == [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+def test_a_folder_that_is_empty_or_gone_changes_nothing(start: Start, lab: Lab) -> None:
+    subscriber = lab.subscriber()
+    files = {"t.yaml": trigger("t", subscriber.url), "u.yaml": trigger("u", subscriber.url)}
+    running = start(files)
+    unmounted = running.folder.with_name("unmounted")
+    running.folder.rename(unmounted)
+    running.until_told("changed files are faulty; ")
+    assert f"{running.folder}: has no object files any more" in running.messages()[-1]
+    running.folder.mkdir()
+    running.send("t", "1")
+    assert running.outcomes("1") == [("t", "delivered")]
+    running.folder.rmdir()
+    unmounted.rename(running.folder)
+    (running.folder / "u.yaml").unlink()
+    assert running.until_reloaded() == "removed Trigger default/u"
+    (running.folder / "none.yaml").write_text("# None for now.\n")
+    (running.folder / "t.yaml").unlink()
+    assert running.until_reloaded() == "removed Trigger default/t"
+
+
+class Attempts:
+    """A Reloader of a folder on a clock that stands still, whose first loads fail although no file is at fault."""
+
+    def __init__(self, folder: Path, failing: str, failures: int) -> None:
+        self.looks, self.reads, self.wires = 0, 0, 0
+        self.exchanged = asyncio.Event()
+        self._failing, self._failures = failing, failures
+        self._folder = folder
+        watch = Watch([folder], self._sleep)
+        wiring = wire(load_objects([folder]), Here("here", "127.0.0.1", 8090), NoServices())
+        self._reloader = Reloader(wiring, watch, self._read, self._wire, lambda wiring: self.exchanged.set())
+
+    async def run(self) -> None:
+        task = asyncio.create_task(self._reloader.run())
+        await asyncio.wait_for(self.exchanged.wait(), 20)
+        task.cancel()
+
+    async def _sleep(self, delay_s: float) -> None:
+        self.looks += 1
+
+    def _read(self) -> Objects:
+        self.reads += 1
+        self._fail("read")
+        return load_objects([self._folder])
+
+    def _wire(self, objects: Objects) -> Wiring:
+        self.wires += 1
+        self._fail("wire")
+        return wire(objects, Here("here", "127.0.0.1", 8090), NoServices())
+
+    def _fail(self, step: str) -> None:
+        if self._failing == step and self._failures:
+            self._failures -= 1
+            raise ConfigError("too many open files")
+
+
+@pytest.mark.parametrize(("failing", "reads", "wires"), [("read", 4, 1), ("wire", 1, 4)])
+def test_what_failed_for_another_reason_is_tried_again_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, failing: str, reads: int, wires: int
+) -> None:
+    (tmp_path / "t.yaml").write_text(trigger("t", "http://127.0.0.1:9/"))
+    attempts = Attempts(tmp_path, failing, failures=3)
+    (tmp_path / "u.yaml").write_text(trigger("u", "http://127.0.0.1:9/"))
+    with caplog.at_level("INFO", "skylark.broker"):
+        asyncio.run(attempts.run())
+    assert (attempts.reads, attempts.wires) == (reads, wires)
+    assert [record.getMessage() for record in caplog.records] == [
+        "changed files are faulty; the objects in force stay:\ntoo many open files",
+        "objects reloaded: added Trigger default/u",
+    ]
+    assert (attempts.looks > 90) is (failing == "read"), "files are read again seldom, addresses are looked up often"
 
 
 def test_a_change_is_told_when_two_looks_in_a_row_agree(tmp_path: Path) -> None:

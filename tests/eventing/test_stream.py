@@ -10,8 +10,8 @@ import pytest
 from libskylark.errors import StoreUnavailable, StreamFull
 from libskylark.event import Event
 from libskylark.eventing.entry import Content, Entry, NewEntry, pack, unpack
-from libskylark.eventing.resident import Resident
 from libskylark.eventing.keys import Caps
+from libskylark.eventing.resident import Resident
 from libskylark.eventing.stream import Stream
 from libskylark.eventing.writes import Settlement
 from tests.eventing.conftest import Lab, RedisServer

@@ -102,7 +102,12 @@ def parse_integer(text: str) -> int | None:
 
 
 def wrap(integer: int) -> int:
-    """The low 32 bits as a signed number: where CESQL's SDKs overflow, they wrap around without an error."""
+    """The low 32 bits as a signed number.
+
+    Version 1.0 of the specification gives no result for a sum, difference, product, quotient or minus value beyond 32
+    bits, and no error either: of overflow, it speaks of literals, casts and ABS only. The SDKs for Go, which Knative
+    filters with, and for Java wrap around without an error; so does this.
+    """
     return (integer - MIN_INTEGER) % 2**32 + MIN_INTEGER
 
 
