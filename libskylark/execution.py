@@ -54,6 +54,7 @@ from libskylark.nodeservices import Successors
 from libskylark.policy import Decision
 from libskylark.state import IncomingState, States, encode_inline, incoming_state, redis_key, stored_frames
 from libskylark.timing import Timing
+from libskylark.tracing import traceparent
 
 log = logging.getLogger("skylark.function")
 
@@ -273,14 +274,15 @@ class Execution:
         now_s = self.clock.now_s()
         decision, runs_on = None, None  # while elect is silent, state stays here and the event finds its address later
         if successors is not None:
-            decision, runs_on = successors.choose(len(emitted.data) + size_bytes, now_s, run.opened.suspects)
+            decision, runs_on = successors.place(len(emitted.data) + size_bytes, now_s, run.opened.suspects)
         emitted = emitted.with_attributes(**{NODE: runs_on})
         if not frames:
             return _Emission(emitted)
-        inline = encode_inline(frames)
-        if len(inline) <= self.settings.inline_limit_bytes:
+        # Encoded, it is longer still: megabytes are not encoded only to find that.
+        if size_bytes <= self.settings.inline_limit_bytes:
+            inline = encode_inline(frames)
             carrying = emitted.with_attributes(**{STATE: inline})
-            if _header_bytes(carrying) <= _MOST_HEADER_BYTES:
+            if len(inline) <= self.settings.inline_limit_bytes and _header_bytes(carrying) <= _MOST_HEADER_BYTES:
                 return _Emission(carrying)
         node = decision.candidate.node if decision else self.settings.node
         key = StateKey.of_chain(emitted.chain, node, emitted.id)
@@ -318,7 +320,7 @@ class Execution:
             EPOCH: str(self.context(event).epoch),
             POLICY: self.settings.policy,
             EXPIRY: inherited.get(EXPIRY) or rfc3339(now_s + self.settings.state_ttl_s),
-            TRACE: event.attributes.get(TRACE),
+            TRACE: traceparent() or event.attributes.get(TRACE),
         }
         emitted = Event({name: value for name, value in attributes.items() if value}, body)
         try:

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 
 from libskylark.codec import Value, decode, encode, plain
 from libskylark.errors import CodecError
 
 Frames = Mapping[str, bytes]
-Load = Callable[[str | None], Frames]
-"""Loads one field by name, or all of them for None; a field that is not there is left out."""
+Load = Callable[[Sequence[str] | None], Frames]
+"""Loads fields by name, or all of them for None; a field that is not there is left out."""
 
 
-def no_fields(name: str | None) -> Frames:
+def no_fields(names: Sequence[str] | None) -> Frames:
     """The Load of a mapping that starts empty."""
     return {}
+
+
+def unknown() -> Collection[str] | None:
+    """What else is stored, where loading fields does not tell."""
+    return None
 
 
 class Fields(MutableMapping[str, Value]):
     """A mapping of field names to values, over stored frames that `load` brings.
 
-    The first field touched is fetched alone; touching a second one fetches all the rest in one go. Values
-    changed in place (`memory["seen"].append(x)`) count as written, like assigned ones. Nothing is stored
-    before `written()` and `removed()` are committed by the caller.
+    The first field touched is fetched alone; touching a second one fetches the rest in one go, but for what was
+    written or removed meanwhile. Values changed in place (`memory["seen"].append(x)`) count as written, like
+    assigned ones. Nothing is stored before `written()` and `removed()` are committed by the caller.
     """
 
-    def __init__(self, load: Load = no_fields, torn: Callable[[str], Exception] = CodecError) -> None:
-        """`torn` makes the error that is raised for a frame which cannot be read."""
+    def __init__(
+        self,
+        load: Load = no_fields,
+        torn: Callable[[str], Exception] = CodecError,
+        others: Callable[[], Collection[str] | None] = unknown,
+    ) -> None:
+        """`torn` makes the error that is raised for a frame which cannot be read; `others` tells after the first
+        load which fields are stored beside those that it brought."""
         self._load = load
         self._torn = torn
+        self._others = others
         self._frames: dict[str, bytes] = {}
         self._values: dict[str, Value] = {}
         self._assigned: set[str] = set()
@@ -99,14 +111,19 @@ class Fields(MutableMapping[str, Value]):
                 self._fetch_all()
             else:
                 self._touched = True
-                self._frames.update(self._load(name))
+                self._frames.update(self._load([name]))
         return name in self._frames
 
     def _fetch_all(self) -> None:
-        if not self._complete:
-            self._touched = self._complete = True
+        if self._complete:
+            return
+        others = self._others() if self._touched else None
+        self._touched = self._complete = True
+        if others is None:
             # What was read first stays: the handler has seen it.
             self._frames = {**self._load(None), **self._frames}
+        elif wanted := sorted(set(others) - self._assigned - self._removed):
+            self._frames.update(self._load(wanted))
 
     def _decoded(self, name: str) -> Value:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Lock
@@ -99,7 +99,7 @@ class SharedStates:
         self._bundles = bundles
         self._here = here
 
-    def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
+    def load(self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None) -> Loaded:
         fetched: Loaded | None = None
 
         def fetch() -> Frames:
@@ -108,10 +108,12 @@ class SharedStates:
             return fetched.frames
 
         frames = self._bundles.get(redis_key(key), fetch)
-        wanted = {name: frame for name, frame in frames.items() if field in (None, name)}
+        wanted = {name: frame for name, frame in frames.items() if names is None or name in names}
+        others = frames.keys() - wanted.keys()
         if fetched is not None:
-            return replace(fetched, frames=wanted)
-        return Loaded(wanted, first or self._here)  # another function of the process has fetched it, or written it
+            return replace(fetched, frames=wanted, others=frozenset(others))
+        # Another function of the process has fetched it, or written it.
+        return Loaded(wanted, first or self._here, others=frozenset(others))
 
 
 class SharedLedger:
@@ -124,8 +126,8 @@ class SharedLedger:
     def open(self, name: MemoryName, event: Event) -> Opened:
         return self._ledger.open(name, event)
 
-    def load(self, name: MemoryName, field: str | None) -> Frames:
-        return self._ledger.load(name, field)
+    def load(self, name: MemoryName, fields: Sequence[str] | None) -> Frames:
+        return self._ledger.load(name, fields)
 
     def commit(self, effects: Effects) -> Committed | Conflict | Fenced:
         outcome = self._ledger.commit(effects)

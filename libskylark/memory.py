@@ -7,7 +7,7 @@ every commit is fenced by the epoch of that ownership.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -125,7 +125,7 @@ class Ledger(Protocol):
 
     def open(self, name: MemoryName, event: Event) -> Opened: ...
 
-    def load(self, name: MemoryName, field: str | None) -> Frames: ...
+    def load(self, name: MemoryName, fields: Sequence[str] | None) -> Frames: ...
 
     def commit(self, effects: Effects) -> Committed | Conflict | Fenced: ...
 
@@ -145,7 +145,7 @@ def memory_fields(ledger: Ledger, name: MemoryName) -> Fields:
     def torn(message: str) -> MemoryTorn:
         return MemoryTorn(f"memory {name}: {message}")
 
-    return Fields(lambda field: ledger.load(name, field), torn)
+    return Fields(lambda fields: ledger.load(name, fields), torn)
 
 
 class RedisLedger:
@@ -168,8 +168,8 @@ class RedisLedger:
         version, reply, owner, suspects = self._store.run(read)
         return Opened(int(version or 0), reply, read_owner(owner), frozenset(node.decode() for node in suspects))
 
-    def load(self, name: MemoryName, field: str | None) -> Frames:
-        return read_hash(self._store, MemoryKeys(name).memory, field)
+    def load(self, name: MemoryName, fields: Sequence[str] | None) -> Frames:
+        return read_hash(self._store, MemoryKeys(name).memory, fields)
 
     def commit(self, effects: Effects) -> Committed | Conflict | Fenced:
         keys, consumed = MemoryKeys(effects.name), effects.consumed
@@ -235,12 +235,12 @@ def read_owner(answer: list[bytes | None]) -> Owner | None:
     return Owner(phase, node, int(epoch)) if phase else None  # type: ignore[arg-type]  # the scripts write phases only
 
 
-def read_hash(store: Store, key: str, field: str | None) -> dict[str, bytes]:
-    """One field of a hash of frames, or all of them for None; what is not there is left out."""
+def read_hash(store: Store, key: str, fields: Sequence[str] | None) -> dict[str, bytes]:
+    """Fields of a hash of frames, or all of them for None; what is not there is left out."""
     # redis-py's hints allow for clients that decode answers; ours never do.
-    if field is not None:
-        frame: Any = store.run(lambda client: client.hget(key, field))
-        return {} if frame is None else {field: frame}
+    if fields is not None:
+        frames: Any = store.run(lambda client: client.hmget(key, *fields))
+        return {field: frame for field, frame in zip(fields, frames, strict=True) if frame is not None}
     stored: Any = store.run(lambda client: client.hgetall(key))
     return {name.decode(): frame for name, frame in stored.items() if name != _VERSION.encode()}
 

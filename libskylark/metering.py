@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
+from typing import Final
 
 from libskylark.event import STATE, Event
 from libskylark.fields import Frames
@@ -10,6 +12,9 @@ from libskylark.key import StateKey
 from libskylark.memory import Committed, Conflict, Effects, Fenced, Ledger, MemoryName, Opened
 from libskylark.state import INLINE, LOCAL, REMOTE, WAITED, IncomingState, Loaded, States
 from libskylark.timing import Timing
+from libskylark.tracing import note_span
+
+_SPANS: Final = {"state": "read state", "memory": "read memory", "commit": "write state and memory"}
 
 
 class Meter:
@@ -23,7 +28,9 @@ class Meter:
 
     def note(self, what: str, started: float, place: str = "", node: str = "", size_bytes: int = 0) -> None:
         """`started` is the perf_counter before it."""
-        self.timings.append(Timing(what, (perf_counter() - started) * 1000, place, node, size_bytes))
+        took_s = perf_counter() - started
+        self.timings.append(Timing(what, took_s * 1000, place, node, size_bytes))
+        note_span(_SPANS[what], took_s, **{"skylark.place": place, "skylark.node": node, "skylark.bytes": size_bytes})
 
     def note_inline(self, event: Event, state: IncomingState) -> None:
         """State in the event takes no time, but is read from somewhere all the same."""
@@ -37,9 +44,9 @@ class _MeteredStates:
         self._meter = meter
         self._states = states
 
-    def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
+    def load(self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None) -> Loaded:
         started = perf_counter()
-        loaded = self._states.load(key, origin, field, first)
+        loaded = self._states.load(key, origin, names, first)
         here = WAITED if loaded.waited else LOCAL
         place = here if loaded.node == self._meter.here else REMOTE
         self._meter.note("state", started, place, loaded.node, _size_bytes(loaded.frames))
@@ -54,9 +61,9 @@ class _MeteredLedger:
     def open(self, name: MemoryName, event: Event) -> Opened:
         return self._ledger.open(name, event)
 
-    def load(self, name: MemoryName, field: str | None) -> Frames:
+    def load(self, name: MemoryName, fields: Sequence[str] | None) -> Frames:
         started = perf_counter()
-        frames = self._ledger.load(name, field)
+        frames = self._ledger.load(name, fields)
         self._meter.note("memory", started, LOCAL, self._meter.here, _size_bytes(frames))
         return frames
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from threading import Event as Signal
 from typing import Any, Final
 
@@ -30,6 +30,9 @@ log = logging.getLogger("skylark.mover")
 
 _BLOCK_S: Final = 0.5  # how long a read of the queue waits for entries, and so how long stop() may take
 _BATCH: Final = 100
+# Jobs for one target under way: while one push waits for its answer, the next one keeps the link busy. Events go to the
+# node's own broker one by one, in their order.
+_AT_ONCE: Final = 2
 _PAUSES_S: Final = wait_exponential(multiplier=0.05, max=2.0)
 _PASSING: Final = (StoreUnavailable, ElectionError, BrokerUnavailable)
 
@@ -52,27 +55,37 @@ class _Entry:
 
 
 @dataclass
-class _Worker:
-    """What is to be done for one target, in order; the first entry is the one in work."""
+class _Target:
+    """What waits to be done for one target, in order, and the threads that do it; `busy` is how many of them."""
 
-    thread: Thread
-    entries: deque[_Entry] = field(default_factory=deque)
+    waiting: deque[_Entry] = field(default_factory=deque)
+    threads: list[Thread] = field(default_factory=list)
+    busy: int = 0
 
 
 class Mover:
-    """Reads the queue in one thread, and works in one more per target, so that a dead target delays no other.
+    """Reads the queue in one thread, and works in others for each target, so that a dead target delays no other.
 
     `post_event` hands an event to the node's own broker; it raises BrokerUnavailable where that should be tried
-    again, SendError where it never can be. A target's thread ends when it had nothing to do for `idle_s`.
+    again, SendError where it never can be. `on_move` hears of every push that has ended. A target's threads end
+    when they had nothing to do for `idle_s`.
     """
 
-    def __init__(self, stores: Stores, clock: Clock, post_event: Callable[[Event], None], idle_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        clock: Clock,
+        post_event: Callable[[Event], None],
+        on_move: Callable[[MoveRecord], None] = lambda _: None,
+        idle_s: float = 30.0,
+    ) -> None:
         self._store = stores.local
         self._transfers = Transfers(stores, clock, post_event)
+        self._on_move = on_move
         self._idle_s = idle_s
         self._stopped = Signal()
         self._changed = Condition()
-        self._workers: dict[str, _Worker] = {}
+        self._targets: dict[str, _Target] = {}
         self._pending: set[str] = set()
         self._last = "0"
         self._reader: Thread | None = None
@@ -101,17 +114,18 @@ class Mover:
         self._reader.join()
         with self._changed:
             self._changed.notify_all()
-            workers = list(self._workers.values())
-        for worker in workers:
-            worker.thread.join()
-        self._workers.clear()
+            threads = [thread for target in self._targets.values() for thread in target.threads]
+        for thread in threads:
+            thread.join()
+        self._targets.clear()
         self._pending.clear()
         self._reader = None
 
     def pending(self) -> dict[str, int]:
         """How many jobs wait or are being done, by target node; "" stands for the node's own broker."""
         with self._changed:
-            return {target: len(worker.entries) for target, worker in self._workers.items() if worker.entries}
+            counts = {name: len(target.waiting) + target.busy for name, target in self._targets.items()}
+            return {name: count for name, count in counts.items() if count}
 
     def _read_queue(self) -> None:
         while not self._stopped.is_set():
@@ -142,28 +156,33 @@ class Mover:
             if entry.id in self._pending:
                 return
             self._pending.add(entry.id)
-            if entry.target not in self._workers:
+            target = self._targets.setdefault(entry.target, _Target())
+            target.waiting.append(entry)
+            if target.busy + len(target.waiting) > len(target.threads) < (_AT_ONCE if entry.target else 1):
                 thread = Thread(target=self._work, args=(entry.target,), name=f"mover-{entry.target}", daemon=True)
-                self._workers[entry.target] = _Worker(thread)
+                target.threads.append(thread)
                 thread.start()
-            self._workers[entry.target].entries.append(entry)
             self._changed.notify_all()
 
-    def _work(self, target: str) -> None:
-        worker = self._workers[target]
+    def _work(self, name: str) -> None:
+        target = self._targets[name]
         with suppress(*_PASSING):  # raised where stop() ends the tries: the entry stays on the queue
-            while (entry := self._next(target, worker)) is not None:
+            while (entry := self._next(name, target)) is not None:
                 self._finish(entry)
                 with self._changed:
-                    self._pending.discard(worker.entries.popleft().id)
+                    target.busy -= 1
+                    self._pending.discard(entry.id)
 
-    def _next(self, target: str, worker: _Worker) -> _Entry | None:
+    def _next(self, name: str, target: _Target) -> _Entry | None:
         with self._changed:
-            self._changed.wait_for(lambda: worker.entries or self._stopped.is_set(), self._idle_s)
-            if worker.entries and not self._stopped.is_set():
-                return worker.entries[0]
-            if not worker.entries:
-                del self._workers[target]
+            self._changed.wait_for(lambda: target.waiting or self._stopped.is_set(), self._idle_s)
+            if target.waiting and not self._stopped.is_set():
+                target.busy += 1
+                return target.waiting.popleft()
+            if not self._stopped.is_set():
+                target.threads.remove(current_thread())
+                if not target.threads:
+                    del self._targets[name]
             return None
 
     def _finish(self, entry: _Entry) -> None:
@@ -179,6 +198,7 @@ class Mover:
             log.exception("job %s is dropped: %r", entry.id, entry.job)
         # Of two movers on one queue, one deletes the entry, and that one records the move.
         if self._retrying(self._delete, entry.id) and record is not None:
+            self._on_move(record)
             self._retrying(record_move, self._store, record)
 
     def _delete(self, entry_id: str) -> bool:

@@ -15,7 +15,7 @@ import requests
 from libskylark.config import NodeSettings, PolicyName
 from libskylark.election import EpochView
 from libskylark.errors import ElectionError, UnknownNode
-from libskylark.policy import Candidate, Decision, Ladder, policy_named
+from libskylark.policy import Candidate, Decision, Ladder, Terms, policy_named
 
 log = logging.getLogger("skylark.nodeservices")
 
@@ -46,12 +46,32 @@ class Successors:
         """
         policy = policy_named(self.policy, self.max_latency_ms)
         decision = policy.choose(Ladder(self.candidates), self.here, size_bytes, now_s, suspects)
+        return decision, self._runner(decision, suspects) if self.hosts else None
+
+    def place(self, size_bytes: int, now_s: float, suspects: Collection[str] = ()) -> tuple[Decision, str | None]:
+        """The same for state that is there now, but that by Skylark's policy none is kept where nobody needs it.
+
+        Where no host can get it within the objective, and this node does not run the next function, it has to pass the
+        links in any case: it is pushed at once to where it gets soonest, and misses the objective.
+        """
+        decision, runs_on = self.choose(size_bytes, now_s, suspects)
+        is_kept = self.policy == "skylark" and decision.candidate == self.here
+        if not is_kept or not self.hosts or self.here.node in self._hosting:
+            return decision, runs_on
+        terms = Terms(size_bytes, now_s, suspects)
+        willing = [candidate for candidate in self.candidates if terms.refusal(candidate) is None]
+        if not willing:
+            return decision, runs_on
+        soonest = min(willing, key=lambda candidate: candidate.move_time_ms(size_bytes))
+        ahead = decision._replace(candidate=soonest, predicted_ms=soonest.move_time_ms(size_bytes))
+        return ahead, self._runner(ahead, suspects)
+
+    def _runner(self, decision: Decision, suspects: Collection[str]) -> str:
+        """Where the next function runs: with its state, if it can."""
         chosen = decision.candidate.node
-        if not self.hosts:
-            return decision, None
         if chosen in self._hosting and chosen not in suspects:
-            return decision, chosen
-        return decision, next((host for host in self.hosts if host not in suspects), self.hosts[0])
+            return chosen
+        return next((host for host in self.hosts if host not in suspects), self.hosts[0])
 
     @cached_property
     def _hosting(self) -> frozenset[str]:
@@ -110,8 +130,7 @@ class NodeServices:
             return known
         if now_s >= self._silent_until_s:
             try:
-                answer = self._get(self._settings.elect_port, "/successor", {"type": event_type})
-                self._successors[event_type] = found = Successors.from_json(answer)
+                self._successors[event_type] = found = self.ask_successors(event_type)
                 return found
             except ElectionError as error:
                 self._silent_until_s = now_s + _SILENCE_S
@@ -119,6 +138,17 @@ class NodeServices:
         with self._counting:
             self._unanswered += 1
         return None
+
+    def ask_successors(
+        self, event_type: str, policy: PolicyName | None = None, destination: str | None = None
+    ) -> Successors:
+        """elect's answer now, by this policy or by elect's own, for a chain that ends at `destination` or as usual.
+
+        Raises ElectionError while elect does not answer.
+        """
+        query = {"type": event_type, "policy": policy, "destination": destination}
+        given = {name: value for name, value in query.items() if value is not None}
+        return Successors.from_json(self._get(self._settings.elect_port, "/successor", given))
 
     def access(self, epoch: int) -> str:
         """The node above the ground area in `epoch`; raises ElectionError while node-info does not answer."""

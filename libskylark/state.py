@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -26,23 +26,31 @@ LOCAL: Final = "local"
 REMOTE: Final = "remote"
 WAITED: Final = "waited"  # local, but only once its push had arrived
 
+#: The fields of a push's entries in its stream.
+COMING: Final = b"coming"
+ARRIVED: Final = b"arrived"
+
 READERS: Final = ""  # the field of a bundle with the names of its readers; no user's field has an empty name
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Frames of a bundle, the node that had them, and whether that is this one only since their push arrived."""
+    """Frames of a bundle, the node that had them, and whether that is this one only since their push arrived.
+
+    `others` are the names of its fields that were not asked for.
+    """
 
     frames: Frames
     node: str
     waited: bool = False
+    others: frozenset[str] = frozenset()
 
 
 class States(Protocol):
     """Where bundles of state are read: the Redis of all nodes, or a dict in a function author's tests."""
 
-    def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
-        """One field of a bundle (left out where the bundle lacks it), or all of them for None.
+    def load(self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None) -> Loaded:
+        """Fields of a bundle by name (left out where the bundle lacks them), or all of them for None.
 
         `first` is the node to begin with, where an earlier load found the bundle. Raises StateMissing, naming
         every place that was tried and why it had nothing.
@@ -57,44 +65,70 @@ class RedisStates:
         self._stores = stores
         self._here = stores.settings.node
 
-    def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
+    def load(self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None) -> Loaded:
         failures: dict[str, str] = {}
         waited = False
         for node in dict.fromkeys(node for node in (first, self._here, key.node, origin) if node):
             try:
-                frames = self._read(node, key, field)
-                if frames is None and node == self._here == key.node != origin and self._arrives(key):
-                    frames, waited = self._read(node, key, field), True
+                found = self._read(node, key, names)
+                if found is None and node == self._here == key.node != origin and self._arrives(key):
+                    found, waited = self._read(node, key, names), True
             except (StoreUnavailable, UnknownNode, ElectionError) as error:
                 failures[node] = str(error)
                 continue
-            if frames is not None:
-                return Loaded(frames, node, waited and node == self._here)
+            if found is not None:
+                frames, others = found
+                return Loaded(frames, node, waited and node == self._here, others)
             failures[node] = "has none (expired, consumed, or lost with its disk)"
         tried = "; ".join(f"{node}: {why}" for node, why in failures.items())
         raise StateMissing(f"state {key} is nowhere to be read: {tried}")
 
-    def _read(self, node: str, key: StateKey, field: str | None) -> dict[str, bytes] | None:
-        """The frames that `node` has; None where it has no such bundle."""
+    def _read(
+        self, node: str, key: StateKey, names: Sequence[str] | None
+    ) -> tuple[dict[str, bytes], frozenset[str]] | None:
+        """The frames that `node` has and the names of others; None where it has no such bundle."""
         store, name = self._stores.of(node), redis_key(key)
         # Over a link a bundle may take long: what counts there is that bytes keep coming.
         run = store.run if node == self._here else store.bulk
         answer: Any
-        if field is None:
+        if names is None:
             answer = run(lambda client: client.hgetall(name))
-            return parse_bundle(answer)[0] if answer else None
-        answer = run(lambda client: client.hmget(name, field, READERS))
-        frame, readers = answer
-        return None if readers is None else {} if frame is None else {field: frame}
+            return (parse_bundle(answer)[0], frozenset()) if answer else None
+
+        def read(client: RedisClient) -> list[Any]:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.hmget(name, *names)
+            pipeline.hkeys(name)
+            return pipeline.execute()
+
+        values, stored = run(read)
+        others = {field.decode() for field in stored} - {READERS, *names}
+        frames = {field: frame for field, frame in zip(names, values, strict=True) if frame is not None}
+        return (frames, frozenset(others)) if stored else None
 
     def _arrives(self, key: StateKey) -> bool:
-        """Waits for the push that brings the bundle here; False where it does not come in time."""
-        wait_s = self._stores.settings.push_wait_s
+        """Waits for the push that brings the bundle here; False where it does not come in time.
+
+        Once its first bytes have come, that is the time which the other node gives it.
+        """
+        wait_s, seen = self._stores.settings.push_wait_s, b"0"
+        while True:
+            entry = self._news(key, seen, wait_s)
+            if entry is None:
+                return False
+            seen, fields = entry
+            if ARRIVED in fields:
+                return True
+            wait_s = int(fields[COMING]) / 1000
+
+    def _news(self, key: StateKey, seen: bytes, wait_s: float) -> tuple[bytes, dict[bytes, bytes]] | None:
+        """The next entry of the stream that tells of the push; None where none comes in time."""
 
         def wait(client: RedisClient) -> Any:
-            return client.xread({arrived_key(key): "0"}, block=max(1, int(wait_s * 1000)))
+            return client.xread({arrived_key(key): seen}, count=1, block=max(1, int(wait_s * 1000)))
 
-        return bool(self._stores.local.wait(wait, wait_s))
+        answer: Any = self._stores.local.wait(wait, wait_s)
+        return answer[0][1][0] if answer else None
 
 
 class IncomingState:
@@ -124,12 +158,13 @@ class KeyedState(IncomingState):
     """State that lies under a key: the fetches of one field and of the rest are from one place, if it keeps it."""
 
     def __init__(self, key: StateKey, origin: str | None, here: str, states: States) -> None:
-        super().__init__(Fields(self._load), None)
+        super().__init__(Fields(self._load, others=lambda: self._others), None)
         self._key = key
         self._origin = origin
         self._here = here
         self._states = states
         self._node: str | None = None
+        self._others: frozenset[str] = frozenset()
 
     def consumed(self, reader: str) -> Consumed:
         """The reader is to be taken off the copy here; where a push brings that copy, `late` asks for a mark too.
@@ -144,9 +179,10 @@ class KeyedState(IncomingState):
         copies = dict.fromkeys(node for node in (self._key.node, self._origin) if node and node != self._here)
         return tuple(Retire(str(self._key), node, reader) for node in copies)
 
-    def _load(self, name: str | None) -> Frames:
-        loaded = self._states.load(self._key, self._origin, name, self._node)
+    def _load(self, names: Sequence[str] | None) -> Frames:
+        loaded = self._states.load(self._key, self._origin, names, self._node)
         self._node = loaded.node
+        self._others = loaded.others
         self.place = LOCAL if loaded.node == self._here else REMOTE
         return loaded.frames
 
@@ -158,7 +194,7 @@ def incoming_state(event: Event, here: str, states: States) -> IncomingState:
     """
     if inline := event.attributes.get(STATE):
         frames = decode_inline(inline)
-        return IncomingState(Fields(lambda name: _pick(frames, name)), INLINE)
+        return IncomingState(Fields(lambda names: _pick(frames, names)), INLINE)
     if text := event.attributes.get(KEY):
         return KeyedState(StateKey.parse(text), event.origin, here, states)
     return IncomingState(Fields(), None)
@@ -195,7 +231,7 @@ def redis_key(key: StateKey) -> str:
 
 
 def arrived_key(key: StateKey) -> str:
-    """The stream that gets its one entry when the push has brought the bundle."""
+    """The stream that tells of the push: COMING and for how many ms at most, when it begins; at last ARRIVED."""
     return f"arrived:{key}"
 
 
@@ -204,5 +240,5 @@ def retired_key(key: StateKey) -> str:
     return f"retired:{key}"
 
 
-def _pick(frames: Frames, name: str | None) -> Frames:
-    return frames if name is None else {name: frames[name]} if name in frames else {}
+def _pick(frames: Frames, names: Sequence[str] | None) -> Frames:
+    return frames if names is None else {name: frames[name] for name in names if name in frames}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.resources import files
 from threading import Lock
@@ -50,13 +51,14 @@ class Store:
 
         Raises StoreUnavailable where Redis does not answer, or answers with an error.
         """
-        retrying = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.02, max=0.2),
-            retry=retry_if_exception_type(_TRANSIENT),
-            reraise=True,
-        )
-        return self._answer(lambda: retrying(operation, self.client))
+
+        def ask() -> Result:
+            try:
+                return operation(self.client)  # nearly always: tenacity takes as long as the round trip does
+            except _TRANSIENT:
+                return self._retrying()(operation, self.client)
+
+        return self._answer(ask)
 
     def wait(self, operation: Callable[[RedisClient], Result], timeout_s: float) -> Result:
         """`operation`, once, which may block for `timeout_s`; raises StoreUnavailable like `run`.
@@ -73,6 +75,27 @@ class Store:
         """
         client = self._client(self._move_timeout_s)
         return self._answer(lambda: operation(client))
+
+    def exchange(self, commands: Sequence[Sequence[Any]], sending: AbstractContextManager[Any]) -> list[Any]:
+        """The raw answers to commands, each sent once, that move much over a slow link; raises StoreUnavailable.
+
+        `sending` is entered while they are sent. Others may then send, while the answers are on their way.
+        """
+        pool = self._client(self._move_timeout_s).connection_pool
+
+        def ask() -> list[Any]:
+            connection: Any = pool.get_connection()  # half of its methods have no types
+            try:
+                with sending:
+                    connection.send_packed_command(connection.pack_commands(commands))
+                return [connection.read_response() for _ in commands]
+            except BaseException:
+                connection.disconnect()  # an answer that nobody reads would be taken for the next one's
+                raise
+            finally:
+                pool.release(connection)
+
+        return self._answer(ask)
 
     def on_own_connection(self, operation: Callable[[RedisClient], Result]) -> Result:
         """`operation`, once, on a connection that is kept for this alone; only one thread may use it.
@@ -106,7 +129,8 @@ class Store:
     def _client(self, timeout_s: float) -> RedisClient:
         with self._lock:
             if timeout_s not in self._clients:
-                # Retries are ours to count (tenacity, above), so redis-py's own are off.
+                # Retries are ours to count (tenacity, above), so redis-py's own are off. RESP 3 and telling the
+                # client's name would take four round trips more for each new connection: far over a link to the cloud.
                 self._clients[timeout_s] = redis.Redis(
                     host=self._host,
                     port=self._port,
@@ -115,8 +139,19 @@ class Store:
                     socket_connect_timeout=self._timeout_s,
                     socket_keepalive=True,
                     retry=Retry(NoBackoff(), 0),
+                    protocol=2,
+                    driver_info=None,
                 )
             return self._clients[timeout_s]
+
+    @staticmethod
+    def _retrying() -> Retrying:
+        return Retrying(
+            stop=stop_after_attempt(_ATTEMPTS - 1),
+            wait=wait_random_exponential(multiplier=0.02, max=0.2),
+            retry=retry_if_exception_type(_TRANSIENT),
+            reraise=True,
+        )
 
     def _answer(self, ask: Callable[[], Result]) -> Result:
         try:

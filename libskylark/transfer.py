@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from libskylark.clock import Clock
 from libskylark.compression import Compressor, LinkRates
@@ -14,10 +16,15 @@ from libskylark.event import Event
 from libskylark.fields import Frames
 from libskylark.jobs import Job, MoveRecord, Push, Retire
 from libskylark.key import StateKey
-from libskylark.state import arrived_key, parse_bundle, redis_key, retired_key
+from libskylark.state import COMING, arrived_key, parse_bundle, redis_key, retired_key
 from libskylark.store import RedisClient, Stores, script_source
 
 log = logging.getLogger("skylark.mover")
+
+# Of the time that a push should take, readers wait so many times as much before they fetch the state themselves:
+# others may share the link.
+_PATIENCE: Final = 3.0
+_LEAST_PATIENCE_S: Final = 2.0
 
 
 class Pointless(SkylarkError):
@@ -38,6 +45,7 @@ class Transfers:
         self._post_event = post_event
         self._compressor = Compressor()
         self._rates = LinkRates()
+        self._sending: defaultdict[str, Lock] = defaultdict(Lock)  # two pushes at once would each be there later
 
     def perform(self, job: Job, queued_ms: int) -> MoveRecord | None:
         """The record of a push; None for other jobs. `queued_ms` is when the job was queued, by Redis' clock."""
@@ -56,18 +64,23 @@ class Transfers:
 
     def _push(self, job: Push, key: StateKey) -> MoveRecord:
         frames, readers, ttl_ms = self._bundle(key)
-        sent = self._compressor.shrink(frames, self._rates.of(job.to, job.bottleneck_mbps))
+        bytes_per_s = self._rates.of(job.to, job.bottleneck_mbps)
+        sent = self._compressor.shrink(frames, bytes_per_s)
         sent_bytes = sum(len(name) + len(frame) for name, frame in sent.items())
+        coming_ms = int(_PATIENCE * max(_LEAST_PATIENCE_S, sent_bytes / bytes_per_s) * 1000)
         target = self._stores.of(job.to)
         keys = [redis_key(key), arrived_key(key), retired_key(key)]
         arguments: list[Any] = [ttl_ms, readers, *(part for field in sent.items() for part in field)]
 
-        def push(client: RedisClient) -> Any:
+        commands = [
+            # These are small, and arrive long before the bundle has: readers then know that it is on its way.
+            ("XADD", arrived_key(key), "*", COMING, coming_ms),
+            ("PEXPIRE", arrived_key(key), ttl_ms),
             # The script goes along: a bundle would be sent twice to a Redis that does not know the script yet.
-            return client.eval(script_source("push"), len(keys), *keys, *arguments)
-
+            ("EVAL", script_source("push"), len(keys), *keys, *arguments),
+        ]
         began_s = time.monotonic()
-        outcome: bytes = target.bulk(push)
+        *_, outcome = target.exchange(commands, self._sending[job.to])
         took_s = time.monotonic() - began_s
         self._rates.measured(job.to, sent_bytes, took_s)
         log.info("state %s on %s: %s, %d bytes in %.0f ms", key, job.to, outcome.decode(), sent_bytes, took_s * 1000)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ class Source:
 
     def __init__(self, **values: Any) -> None:
         self.frames = {name: encode(value) for name, value in values.items()}
-        self.asked: list[str | None] = []
+        self.asked: list[list[str] | None] = []
 
-    def load(self, name: str | None) -> Frames:
-        self.asked.append(name)
-        if name is None:
-            return dict(self.frames)
-        return {name: self.frames[name]} if name in self.frames else {}
+    def load(self, names: Sequence[str] | None) -> Frames:
+        self.asked.append(None if names is None else list(names))
+        return {name: frame for name, frame in self.frames.items() if names is None or name in names}
+
+    def others(self) -> set[str]:
+        """All that the last load did not bring."""
+        return self.frames.keys() - set(self.asked[-1] or self.frames)
 
 
 @pytest.fixture
@@ -46,17 +48,44 @@ def test_nothing_is_fetched_before_the_first_touch(source: Source, fields: Field
 
 def test_the_first_touch_fetches_one_field_and_the_second_all_the_rest(source: Source, fields: Fields) -> None:
     assert fields["a"] == 1
-    assert source.asked == ["a"]
+    assert source.asked == [["a"]]
     assert fields["b"] == [1, 2]
-    assert source.asked == ["a", None]
+    assert source.asked == [["a"], None]
     assert fields["c"] == {"n": 0}
-    assert source.asked == ["a", None]
+    assert source.asked == [["a"], None]
     assert fields.touched
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        (lambda f: f["b"], [["b", "c", "d"]]),
+        (lambda f: f.update(b=1, c=2, d=3), []),
+        (lambda f: f.update(b=1, c=2), [["d"]]),
+    ],
+    ids=["nothing", "all", "some"],
+)
+def test_where_it_is_known_what_else_is_stored_only_that_is_fetched_which_is_not_written_over(
+    source: Source, change: Callable[[Fields], Any], asked: list[list[str]]
+) -> None:
+    fields = Fields(source.load, others=source.others)
+    assert fields["a"] == 1
+    change(fields)
+    assert sorted(fields.frames()) == ["a", "b", "c", "d"]
+    assert source.asked == [["a"], *asked]
+
+
+def test_what_was_removed_unread_is_not_fetched_when_all_else_is_known(source: Source) -> None:
+    fields = Fields(source.load, others=source.others)
+    del fields["b"]
+    fields.update(c=0, d=0)
+    assert values(fields.frames()) == {"a": 1, "c": 0, "d": 0}
+    assert source.asked == [["b"], ["a"]]
 
 
 def test_one_field_read_again_and_again_is_fetched_once(source: Source, fields: Fields) -> None:
     assert [fields["a"], fields.get("a"), "a" in fields] == [1, 1, True]
-    assert source.asked == ["a"]
+    assert source.asked == [["a"]]
 
 
 def test_what_was_read_first_stays_as_it_was_seen(source: Source, fields: Fields) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,16 +31,16 @@ class CountedStates(FakeStates):
 
     def __init__(self, ledger: FakeLedger | None = None) -> None:
         super().__init__(ledger)
-        self.asked: list[str | None] = []
+        self.asked: list[Sequence[str] | None] = []
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Event()
         self.may_end.set()
 
-    def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
-        self.asked.append(field)
+    def load(self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None) -> Loaded:
+        self.asked.append(names)
         self.begun.release()
         assert self.may_end.wait(10)
-        return super().load(key, origin, field, first)
+        return super().load(key, origin, names, first)
 
 
 @pytest.fixture
@@ -72,19 +73,21 @@ def test_two_functions_that_get_the_same_state_share_one_fetch(shared: SharedSta
 
 def test_who_fetches_the_state_is_told_that_it_waited_and_the_next_one_not(bundles: Bundles) -> None:
     class Waiting(FakeStates):
-        def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
+        def load(
+            self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None
+        ) -> Loaded:
             return Loaded(FRAMES, "here", waited=True)
 
     shared = SharedStates(Waiting(), bundles, "here")
-    wanted = {"boxes": FRAMES["boxes"]}
-    assert shared.load(KEY, None, "boxes") == Loaded(wanted, "here", waited=True)
-    assert shared.load(KEY, None, "boxes") == Loaded(wanted, "here")
+    wanted, others = {"boxes": FRAMES["boxes"]}, frozenset({"image"})
+    assert shared.load(KEY, None, ["boxes"]) == Loaded(wanted, "here", waited=True, others=others)
+    assert shared.load(KEY, None, ["boxes"]) == Loaded(wanted, "here", others=others)
 
 
 def test_those_who_ask_while_a_fetch_is_under_way_wait_for_it(shared: SharedStates, states: CountedStates) -> None:
     states.may_end.clear()
     with ThreadPoolExecutor(4) as pool:
-        reads = [pool.submit(shared.load, KEY, None, "boxes") for _ in range(4)]
+        reads = [pool.submit(shared.load, KEY, None, ["boxes"]) for _ in range(4)]
         assert states.begun.acquire(timeout=5)
         states.may_end.set()
         assert [read.result(5).frames for read in reads] == [{"boxes": FRAMES["boxes"]}] * 4

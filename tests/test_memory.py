@@ -58,7 +58,7 @@ def test_a_memory_is_empty_at_first(ledger: Ledger) -> None:
     opened = ledger.open(NAME, event())
     assert (opened.version, opened.reply) == (0, None)
     assert memory(ledger) == {}
-    assert ledger.load(NAME, "seen") == {}
+    assert ledger.load(NAME, ["seen"]) == {}
 
 
 def test_a_commit_writes_memory_reply_and_version(ledger: Ledger) -> None:
@@ -66,7 +66,7 @@ def test_a_commit_writes_memory_reply_and_version(ledger: Ledger) -> None:
     opened = ledger.open(NAME, event())
     assert (opened.version, opened.reply) == (1, b"reply 1")
     assert memory(ledger) == {"seen": 1, "names": ["a"]}
-    assert ledger.load(NAME, "seen") == {"seen": encode(1)}
+    assert ledger.load(NAME, ["seen"]) == {"seen": encode(1)}
 
 
 def test_a_commit_removes_fields(ledger: Ledger) -> None:

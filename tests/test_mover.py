@@ -143,6 +143,51 @@ def test_a_push_is_recorded_with_what_was_measured(mover: Mover, stores: Stores)
     assert move.finished_s == 1_800_000_000.0
 
 
+def test_a_push_is_announced_before_it_comes_and_leaves_one_entry(
+    mover: Mover, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    there = stores.of("there")
+    exchange = there.exchange
+
+    def in_two(commands: Any, sending: Any) -> Any:
+        there.run(lambda client: client.xadd(arrived_key(KEY), {"earlier": 1}))  # of a push that broke off
+        for part in (commands[:-1], commands[-1:]):
+            answers = exchange(part, sending)
+            entries: Any = there.client.xrange(arrived_key(KEY))
+            told.append([fields for _, fields in entries])
+        return answers
+
+    monkeypatch.setattr(there, "exchange", in_two)
+    capture(stores.local)
+    queue(stores.local, PUSH)
+    mover.start()
+    done(stores.local)
+    coming_ms = 3 * 2000  # for a small bundle, three times the least
+    assert told == [[{b"earlier": b"1"}, {b"coming": b"%d" % coming_ms}], [{b"arrived": b"1"}]]
+
+
+def test_a_push_begins_while_the_one_before_it_waits_for_its_answer(
+    mover: Mover, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, both = stores.of("there"), threading.Barrier(2)
+    exchange = there.exchange
+
+    def when_both_are_under_way(commands: Any, sending: Any) -> Any:
+        answers = exchange(commands, sending)
+        both.wait(10)
+        return answers
+
+    monkeypatch.setattr(there, "exchange", when_both_are_under_way)
+    other = StateKey("chain", "there", "other")
+    for key in (KEY, other):
+        capture(stores.local, key)
+    queue(stores.local, PUSH, replace(PUSH, key=str(other)))
+    mover.start()
+    done(stores.local)
+    assert all(exists(there, redis_key(key)) for key in (KEY, other))
+
+
 def test_an_objective_is_not_met_by_the_prediction(mover: Mover, stores: Stores) -> None:
     capture(stores.local)
     queue(stores.local, replace(PUSH, captured_s=PUSH.captured_s - 1))
@@ -167,9 +212,10 @@ def test_once_a_link_is_measured_its_rate_counts_and_not_the_expected_one(mover:
     capture(stores.local, noise, {"noise": encode_value(os.urandom(300_000))})
     capture(stores.local, frames=small)
     slow = replace(PUSH, bottleneck_mbps=0.001)
-    queue(stores.local, slow, replace(slow, key=str(noise)), slow)
     mover.start()
-    eventually(lambda: len(read_moves(stores.local, 3)) == 3, "the moves are recorded")
+    for count, job in enumerate((slow, replace(slow, key=str(noise)), slow), 1):
+        queue(stores.local, job)
+        eventually(lambda count=count: len(read_moves(stores.local, 3)) == count, "the move is recorded")  # type: ignore[misc]
     assert [move.sent_bytes > 800 for move in read_moves(stores.local, 3)] == [False, True, True]
 
 

@@ -98,6 +98,25 @@ def test_where_state_must_stay_the_event_goes_to_the_nearest_host() -> None:
     assert (decision.candidate, runs_on) == (HERE, "cloud")
 
 
+def test_state_that_no_host_can_get_in_time_is_placed_where_it_gets_soonest() -> None:
+    assert successors().place(1_000, NOW_S) == successors().choose(1_000, NOW_S)
+    decision, runs_on = successors().place(10_000_000, NOW_S)
+    assert (decision.candidate, runs_on) == (NEAR, "near")
+    assert decision.predicted_ms == NEAR.move_time_ms(10_000_000) > 200
+    assert [node for node, _ in decision.refused] == ["cloud", "near"]
+
+
+def test_state_that_no_host_can_get_in_time_stays_where_this_node_can_use_it() -> None:
+    decision, runs_on = successors(hosts=["cloud", "here"]).place(10_000_000, NOW_S)
+    assert (decision.candidate, runs_on) == (HERE, "here")
+
+
+def test_state_that_no_host_can_get_at_all_stays_and_the_event_goes_to_the_nearest() -> None:
+    leaving = replace(CLOUD, until_s=NOW_S + 0.1)
+    decision, runs_on = successors(candidates=[leaving, NEAR]).place(10_000_000, NOW_S, {"near"})
+    assert (decision.candidate, runs_on) == (HERE, "cloud")
+
+
 def test_where_nobody_takes_the_type_no_node_is_named() -> None:
     assert successors(hosts=[]).choose(0, NOW_S)[1] is None
 

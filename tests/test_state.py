@@ -17,6 +17,7 @@ from libskylark.jobs import Retire
 from libskylark.key import StateKey
 from libskylark.memory import Consumed
 from libskylark.state import (
+    COMING,
     RedisStates,
     arrived_key,
     decode_inline,
@@ -136,8 +137,8 @@ def test_a_faulty_key_is_refused(states: RedisStates) -> None:
 
 def test_one_field_is_read_alone_and_one_that_the_bundle_lacks_is_left_out(stores: Stores, states: RedisStates) -> None:
     capture(stores.of("there"), THERE)
-    assert states.load(THERE, None, "boxes").frames == {"boxes": FRAMES["boxes"]}
-    assert states.load(THERE, None, "missing").frames == {}
+    assert states.load(THERE, None, ["boxes"]).frames == {"boxes": FRAMES["boxes"]}
+    assert states.load(THERE, None, ["missing"]).frames == {}
     assert states.load(THERE, None, None).frames == FRAMES
 
 
@@ -167,7 +168,7 @@ def test_state_is_read_from_the_nearest_place_that_has_it(
 def test_the_copy_here_is_preferred_to_all_others(stores: Stores, states: RedisStates) -> None:
     capture(stores.local, THERE, {"n": encode("near")})
     capture(stores.of("there"), THERE, {"n": encode("far")})
-    assert states.load(THERE, "there", "n").node == "here"
+    assert states.load(THERE, "there", ["n"]).node == "here"
 
 
 def test_both_fetches_are_from_one_place_while_it_has_the_state(stores: Stores, states: RedisStates) -> None:
@@ -220,7 +221,7 @@ def test_missing_state_names_every_place_and_why_it_failed(hasty: RedisStates) -
 
 def test_a_push_that_does_not_come_in_time_is_made_up_for_by_the_origin(stores: Stores, hasty: RedisStates) -> None:
     capture(stores.of("there"), HERE)
-    assert hasty.load(HERE, "there", "boxes").node == "there"
+    assert hasty.load(HERE, "there", ["boxes"]).node == "there"
 
 
 @pytest.fixture
@@ -241,7 +242,7 @@ def test_all_readers_wake_when_the_push_in_flight_arrives(
     stores: Stores, states: RedisStates, blocking: threading.Semaphore
 ) -> None:
     with ThreadPoolExecutor(4) as pool:
-        reads = [pool.submit(states.load, HERE, "gone", "boxes") for _ in range(4)]
+        reads = [pool.submit(states.load, HERE, "gone", ["boxes"]) for _ in range(4)]
         for _ in reads:
             assert blocking.acquire(timeout=5)
         assert push(stores.local, HERE) == b"stored"
@@ -249,7 +250,40 @@ def test_all_readers_wake_when_the_push_in_flight_arrives(
             assert read.result(5).node == "here"
             assert read.result().frames == {"boxes": FRAMES["boxes"]}
             assert read.result().waited
-    assert not states.load(HERE, "gone", "boxes").waited
+    assert not states.load(HERE, "gone", ["boxes"]).waited
+
+
+def announce(store: Store, key: StateKey, coming_ms: int) -> None:
+    store.run(lambda client: client.xadd(arrived_key(key), {COMING: coming_ms}))
+
+
+def test_a_push_that_has_begun_is_waited_for_longer(stores: Stores, hasty: RedisStates) -> None:
+    capture(stores.of("there"), HERE)
+    announce(stores.local, HERE, 60_000)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(hasty.load, HERE, "there", None)
+        with pytest.raises(TimeoutError):
+            read.result(0.5)  # ten times as long as it waits for a push that has not begun
+        assert push(stores.local, HERE, frames={"n": encode("pushed")}) == b"stored"
+        assert read.result(5).frames == {"n": encode("pushed")}
+        assert read.result().waited
+
+
+def test_a_push_that_has_begun_and_does_not_end_is_made_up_for_by_the_origin(
+    stores: Stores, hasty: RedisStates
+) -> None:
+    capture(stores.of("there"), HERE)
+    announce(stores.local, HERE, 50)
+    assert hasty.load(HERE, "there", None).node == "there"
+
+
+def test_of_a_bundle_that_was_read_in_part_the_rest_is_fetched_alone(stores: Stores, states: RedisStates) -> None:
+    capture(stores.of("there"), THERE, {**FRAMES, "more": encode(1)})
+    loaded = states.load(THERE, None, ["boxes"])
+    assert loaded.others == {"image", "more"}
+    rest = states.load(THERE, None, ["image", "more", "missing"])
+    assert sorted(rest.frames) == ["image", "more"]
+    assert rest.others == {"boxes"}
 
 
 def test_state_that_was_made_here_is_not_waited_for(states: RedisStates, blocking: threading.Semaphore) -> None:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from contextlib import closing
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -10,6 +15,13 @@ from libskylark.errors import StoreUnavailable, UnknownNode
 from libskylark.store import Store, Stores, script_source
 
 from .conftest import RedisNode
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline_s, pace = time.monotonic() + 10, threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline_s
+        pace.wait(0.01)
 
 
 def test_an_operation_runs_on_the_nodes_redis(store: Store) -> None:
@@ -102,6 +114,26 @@ def test_neither_a_wait_nor_a_transfer_is_tried_again(store: Store, kind: str) -
     with pytest.raises(StoreUnavailable, match="gone"):
         store.wait(operation, 1.0) if kind == "wait" else store.bulk(operation)
     assert len(tries) == 1
+
+
+def test_an_exchange_has_the_answers_of_all_commands(store: Store) -> None:
+    commands = [("SET", "a", b"1"), ("GET", "a"), ("EVAL", "return {KEYS[1], ARGV[1]}", 1, "k", 2)]
+    assert store.exchange(commands, nullcontext()) == [b"OK", b"1", [b"k", b"2"]]
+
+
+def test_others_may_send_while_the_answers_of_an_exchange_are_on_their_way(store: Store) -> None:
+    sending = Lock()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(store.exchange, [("SET", "sent", 1), ("BLPOP", "answer", 20)], sending)
+        eventually(lambda: store.client.exists("sent") == 1)
+        assert store.exchange([("RPUSH", "answer", "now")], sending) == [1]
+        assert first.result(10) == [b"OK", [b"answer", b"now"]]
+
+
+def test_an_exchange_that_fails_leaves_no_answer_for_the_next_one(store: Store) -> None:
+    with pytest.raises(StoreUnavailable, match="unknown command"):
+        store.exchange([("NONSENSE",), ("SET", "a", 1), ("GET", "a")], nullcontext())
+    assert store.exchange([("GET", "a")], nullcontext()) == [b"1"]
 
 
 def test_every_node_has_its_own_store(stores: Stores) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,11 +10,11 @@ import pytest
 
 from libskylark import Context, Event, Function, Reply
 from libskylark.config import NodeSettings
-from libskylark.errors import StateMissing
+from libskylark.errors import FunctionError, StateMissing
 from libskylark.key import StateKey
 from libskylark.memory import MemoryName
 from libskylark.policy import Candidate
-from libskylark.testing import Answer, FakeClock, FakeLedger, FakeServices, FakeStates, invoke
+from libskylark.testing import Answer, FakeClock, FakeLedger, FakeServices, FakeStates, invoke, load_function
 
 
 @pytest.fixture
@@ -115,6 +118,38 @@ def test_fake_states_keep_bundles_for_all_nodes() -> None:
     states = FakeStates()
     states.push(StateKey("c", "n1", "t"), {"a": b"1", "b": b"2"}, 0)
     assert states.load(StateKey("c", "n1", "t"), None, None).frames == {"a": b"1", "b": b"2"}
-    assert states.load(StateKey("c", "n1", "t"), None, "b").frames == {"b": b"2"}
+    assert states.load(StateKey("c", "n1", "t"), None, ["b"]).frames == {"b": b"2"}
     with pytest.raises(StateMissing, match="given to no fake"):
         states.load(StateKey("c", "n2", "t"), None, None)
+
+
+def write_function(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "function.py").write_text(text)
+    return folder
+
+
+def test_functions_of_several_folders_are_loaded_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    text = "from libskylark import Function\nfrom helper_of_this_test import emits\napp = Function({!r}, emits)\n"
+    folders = [write_function(tmp_path / name, text.format(name)) for name in ("first", "second")]
+    (folders[0] / "helper_of_this_test.py").write_text("emits = 'com.example.done'\n")
+    apps = [load_function(folder) for folder in folders]
+    assert [app.function for app in apps] == ["first", "second"]
+    assert [app.execution.emits for app in apps] == ["com.example.done"] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("app = 1\n", "has no app = Function(...), found 1"), (None, "expected the folder of a function")],
+)
+def test_a_folder_without_a_function_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    folder = tmp_path / "broken"
+    if text is not None:
+        write_function(folder, text)
+    with pytest.raises(FunctionError, match=re.escape(said)) as caught:
+        load_function(folder)
+    assert str(folder) in str(caught.value)

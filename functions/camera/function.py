@@ -28,11 +28,11 @@ DEFAULT_SEED = 7
 class CameraSettings:
     """What the environment says about the camera."""
 
-    images: Path | None  #: SKYLARK_CAMERA_IMAGES: send the pictures of this folder instead of the scene
-    seed: int  #: SKYLARK_CAMERA_SEED: of the scene
-    first_epoch: int  #: SKYLARK_CAMERA_FIRST_EPOCH: the epoch of frame 0
+    images: Path | None  #: SKYLARK_CAMERA_IMAGES: a folder of pictures to send instead of the scene
+    seed: int  #: SKYLARK_CAMERA_SEED: the scene's seed; 7 unless set
+    first_epoch: int  #: SKYLARK_CAMERA_FIRST_EPOCH: the epoch of frame 0; 0 unless set
     frames: int  #: SKYLARK_CAMERA_FRAMES: ticks capture frames 0 to this less one; 0 is no limit
-    area: str  #: SKYLARK_CAMERA_AREA: the name of the ground area
+    area: str  #: SKYLARK_CAMERA_AREA: the ground area's name; area-1 unless set
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> CameraSettings:

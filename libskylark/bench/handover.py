@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from libskylark.bench.nodes import HERE, THERE, TwoNodes, two_nodes
+from libskylark.bench.statistics import median
 from libskylark.bench.writer import LARGE_SHARE, PARTS, Writer
 from libskylark.handover import BATCH_BYTES, Handover, hand_over
 from libskylark.lab.links import Figures
@@ -18,7 +18,7 @@ from libskylark.ownership import Ownership
 
 SIZES: Final = (10_000, 1_000_000, 10_000_000)
 
-_SEED: Final = 7
+SEED: Final = 7
 _PINGS: Final = 25
 _BETWEEN: Final = 10  # writes from the copy to the tick, and before and after either way
 
@@ -50,15 +50,15 @@ class Trial:
 def measure(
     sizes: Sequence[int] = SIZES,
     setup: Setup = DEFAULT,
-    seed: int = _SEED,
+    seed: int = SEED,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Any:
     """`{"link", "writes_per_s", "large_share", "runs", "sizes": {"10000": {...}, ...}}`, medians over the runs.
 
     Of each size: precopy_bytes and delta_bytes (names and values, before and after the fence); unwritable_ms and
     baseline_unwritable_ms (of stop-and-copy: the fence first, then everything in one go, over a connection that
-    stands); round_trip_ms of a PING over the link; delta_ms, what the delta takes at the link's bandwidth; writes
-    and writes_lost over all runs of both ways.
+    stands), with their intervals ci_unwritable_ms and ci_baseline_unwritable_ms; round_trip_ms of a PING over the
+    link; delta_ms, what the delta takes at the link's bandwidth; writes and writes_lost over all runs of both ways.
 
     A memory counts as not writable from the fence, or from the last write acknowledged at the old owner if that was
     later, to the first one acknowledged at the new owner. The writer asks again and again until it may, and is told
@@ -80,19 +80,23 @@ def measure(
     }
 
 
-def _figures(nodes: TwoNodes, size_bytes: int, setup: Setup, seed: int) -> dict[str, float]:
+def _figures(nodes: TwoNodes, size_bytes: int, setup: Setup, seed: int) -> dict[str, Any]:
     round_trip_ms = nodes.round_trip_ms(_PINGS)
     ours, baseline = [], []
     for run in range(setup.runs):
         rng = random.Random(f"{seed} {size_bytes} {run}")
         ours.append(_trial(nodes, size_bytes, setup, rng, _copy_then_switch))
         baseline.append(_trial(nodes, size_bytes, setup, rng, _stop_and_copy))
-    delta_bytes = statistics.median(trial.delta_bytes for trial in ours)
+    delta_bytes = median(trial.delta_bytes for trial in ours).value
+    unwritable_ms = median(trial.unwritable_ms for trial in ours)
+    baseline_ms = median(trial.unwritable_ms for trial in baseline)
     return {
-        "precopy_bytes": round(statistics.median(trial.copied_bytes for trial in ours)),
+        "precopy_bytes": round(median(trial.copied_bytes for trial in ours).value),
         "delta_bytes": round(delta_bytes),
-        "unwritable_ms": round(statistics.median(trial.unwritable_ms for trial in ours), 3),
-        "baseline_unwritable_ms": round(statistics.median(trial.unwritable_ms for trial in baseline), 3),
+        "unwritable_ms": round(unwritable_ms.value, 3),
+        "ci_unwritable_ms": unwritable_ms.interval(),
+        "baseline_unwritable_ms": round(baseline_ms.value, 3),
+        "ci_baseline_unwritable_ms": baseline_ms.interval(),
         "round_trip_ms": round(round_trip_ms, 3),
         "delta_ms": round(delta_bytes * 8 / (setup.bandwidth_mbps * 1000), 3),
         "writes": sum(trial.writes for trial in [*ours, *baseline]),

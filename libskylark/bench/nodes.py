@@ -59,11 +59,11 @@ class TwoNodes:
 
 
 @contextmanager
-def two_nodes(figures: Figures, most_bytes: int) -> Iterator[TwoNodes]:
+def two_nodes(figures: Figures, most_bytes: int, seed: int = 0) -> Iterator[TwoNodes]:
     """Two nodes with a link of these figures, over which at most so many bytes are sent at once.
 
-    The servers write append-only files, in a temporary folder. Raises LabError where one of the processes does not
-    start, SettingError where SKYLARK_REDIS_SERVER names no server.
+    `seed` is that of the link's jitter. The servers write append-only files, in a temporary folder. Raises LabError
+    where one of the processes does not start, SettingError where SKYLARK_REDIS_SERVER names no server.
     """
     port = free_port()
     move_timeout_s = 30 + 4 * most_bytes * 8 / (figures.bandwidth_mbps * 1e6)
@@ -71,7 +71,7 @@ def two_nodes(figures: Figures, most_bytes: int) -> Iterator[TwoNodes]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skylark-bench-")))
         for node in _HOSTS:
             stack.enter_context(running_redis(node, port, directory / node))
-        links: dict[str, dict[str, str]] = {HERE: {THERE: stack.enter_context(_link(figures, port))}, THERE: {}}
+        links: dict[str, dict[str, str]] = {HERE: {THERE: stack.enter_context(_link(figures, port, seed))}, THERE: {}}
         both = []
         for node, host in _HOSTS.items():
             settings = NodeSettings(node=node, host=host, redis_port=port, move_timeout_s=move_timeout_s)
@@ -107,14 +107,14 @@ def running_redis(node: str, port: int, directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _link(figures: Figures, port: int) -> Iterator[str]:
+def _link(figures: Figures, port: int, seed: int) -> Iterator[str]:
     """The address at which `here` reaches the Redis of `there`.
 
     In this process, the relay would wait for the interpreter whenever the measurement itself works.
     """
     spawning = multiprocessing.get_context("spawn")  # a fork would copy whatever threads this process has
     ours, theirs = spawning.Pipe()
-    process = spawning.Process(target=_serve_link, args=(figures, port, theirs), name="links", daemon=True)
+    process = spawning.Process(target=_serve_link, args=(figures, port, seed, theirs), name="links", daemon=True)
     process.start()
     theirs.close()  # so that the end of that process ends the pipe
     try:
@@ -128,9 +128,9 @@ def _link(figures: Figures, port: int) -> Iterator[str]:
         process.join(_STOP_S)
 
 
-def _serve_link(figures: Figures, port: int, control: Connection) -> None:
+def _serve_link(figures: Figures, port: int, seed: int, control: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the measurement, which then closes the pipe
-    with LinkRelay() as relay:
+    with LinkRelay(seed) as relay:
         address, _ = relay.open(HERE, THERE, _HOSTS[THERE], port)
         relay.set(HERE, THERE, figures)
         control.send(address)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final, cast
 
+from libskylark.bench.statistics import quantile
 from libskylark.errors import LabError
 
 TYPE: Final = "dev.skylark.bench"
@@ -56,7 +57,7 @@ class Passage:
         return self.delivered / self.seconds
 
     def percentile_ms(self, share: float) -> float:
-        return self.ms[min(len(self.ms) - 1, int(len(self.ms) * share))]
+        return quantile(self.ms, share)
 
 
 class Traffic:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,15 @@ from rich.table import Table
 
 from libskylark.bench import broker as brokers
 from libskylark.bench import election as elections
-from libskylark.bench import faults as fault_bench
 from libskylark.bench import handover as handovers
 from libskylark.bench import start as starts
-from libskylark.cli.options import Tick, console, json_option, network_option, print_json, project_option
+from libskylark.bench.results import Setting, keep, rows_of
+from libskylark.cli.bench_experiments import throughput, workflow
+from libskylark.cli.bench_faults import faults
+from libskylark.cli.bench_functions import fusion, overhead
+from libskylark.cli.bench_links import links
+from libskylark.cli.bench_report import report, run_all
+from libskylark.cli.options import console, json_option, print_json, project_option, results_option
 from libskylark.errors import LabError
 from libskylark.project import read_project
 
@@ -25,13 +29,19 @@ def bench() -> None:
     """Measure Skylark on this machine."""
 
 
+for command in (faults, fusion, links, overhead, report, run_all, throughput, workflow):
+    bench.add_command(command)
+
+
 @bench.command()
+@results_option
 @json_option
-def election(as_json: bool) -> None:
+def election(results: Path | None, as_json: bool) -> None:
     """How fast nodes are elected, in constellations of 10 to 10,000 satellites with four neighbours each."""
-    screen = console(quiet=as_json)
+    screen, setting = console(quiet=as_json), Setting.now(elections.SEED)
     with screen.status("measuring") as status:
         figures = elections.measure(progress=lambda size: status.update(f"measuring {size:,} nodes"))
+    keep(results, "election", figures, setting, rows_of("nodes", figures["sizes"]))
     if as_json:
         print_json(figures)
         return
@@ -44,75 +54,6 @@ def election(as_json: bool) -> None:
     screen.print(table)
     screen.print("table: what a tick computes. answer: in process, a random destination and size of state.")
     screen.print("original: one query of the original's algorithm as native code; times: how many answers it took.")
-
-
-class Rate(click.ParamType[float]):
-    """So many a second, such as 1/s or 0.5/s."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)/s", value.strip())
-        if match is None or not float(match[1]):
-            self.fail(f"found {value!r}, expected so many a second, such as 1/s", param, ctx)
-        return float(match[1])
-
-
-@bench.command()
-@click.option("--faults", type=click.IntRange(1, 1000), default=60, show_default=True, help="How many to inject.")
-@click.option("--tick", "tick_s", type=Tick(), default="4s", show_default=True, metavar="DURATION",
-              help="Length of an epoch: at each tick the memory of detect is handed over.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Another order of faults.")
-@click.option("--rate", "rate_per_s", type=Rate(), default="1/s", show_default=True, metavar="N/s",
-              help="Frames that are requested.")  # fmt: skip
-@network_option
-@project_option
-@json_option
-@click.pass_context
-def faults(
-    context: click.Context,
-    faults: int,
-    tick_s: float,
-    seed: int,
-    rate_per_s: float,
-    network: str,
-    project: Path,
-    as_json: bool,
-) -> None:
-    """What is lost while processes are killed, links cut and a satellite dies, one after the other.
-
-    Starts the constellation with emulated links. Exits with 1 where a frame or an update of memory was lost, one
-    was applied twice, two nodes owned one memory, or a fault was not recovered from within a minute.
-    """
-    screen = console(quiet=as_json)
-    options = fault_bench.FaultOptions(faults, tick_s, seed, rate_per_s, network)
-    report = fault_bench.FaultBench(read_project(project), options, screen.print).run()
-    if as_json:
-        print_json(report)
-    else:
-        _show_faults(screen, report)
-    context.exit(1 if fault_bench.failed(report) else 0)
-
-
-def _show_faults(screen: Console, report: dict[str, Any]) -> None:
-    table = Table("fault", "count", "recovery ms, median", "at most", "in the phase meant", box=None)
-    for kind, recovery in report["recovery_ms"].items():
-        meant = report["cuts_meant"].get(kind)
-        in_phase = f"{report['cuts_in_phase'][kind]} of {meant}" if meant else ""
-        table.add_row(kind, str(recovery["count"]), f"{recovery['median']:,.0f}", f"{recovery['max']:,.0f}", in_phase)
-    screen.print(table)
-    screen.print(
-        f"{report['faults']} faults, {report['handovers']} handovers; {report['frames_sent']} frames sent, "
-        f"{report['frames_decided']} decided, {report['lost']} lost"
-    )
-    screen.print(
-        f"updates of memory lost: {report['memory_updates_lost']}, applied twice: {report['duplicates_applied']}; "
-        f"owned twice: {report['double_owned']}"
-    )
-    for line in [*report["undecided"], *(f"not recovered: {what}" for what in report["unrecovered"])]:
-        screen.print(f"  [red]{line}[/red]")
 
 
 class Sizes(click.ParamType[tuple[int, ...]]):
@@ -140,19 +81,27 @@ class Sizes(click.ParamType[tuple[int, ...]]):
               default=handovers.DEFAULT.writes_per_s, help="How often the memory is written meanwhile.")  # fmt: skip
 @click.option("--runs", type=click.IntRange(min=1), default=handovers.DEFAULT.runs, show_default=True, metavar="N",
               help="Of either way, for each size.")  # fmt: skip
+@results_option
 @json_option
 def handover(
-    sizes: tuple[int, ...], latency_ms: float, bandwidth_mbps: float, writes_per_s: float, runs: int, as_json: bool
+    sizes: tuple[int, ...],
+    latency_ms: float,
+    bandwidth_mbps: float,
+    writes_per_s: float,
+    runs: int,
+    results: Path | None,
+    as_json: bool,
 ) -> None:
     """How long memory cannot be written while it moves to another node, against stop-and-copy.
 
     Two Redis servers, an emulated link between them, and a function that writes at a steady rate. Exits with 1 where
     a write that was acknowledged is not at the new owner.
     """
-    screen = console(quiet=as_json)
+    screen, setting = console(quiet=as_json), Setting.now(handovers.SEED)
     setup = handovers.Setup(latency_ms, bandwidth_mbps, writes_per_s, runs)
     with screen.status("measuring") as status:
         figures = handovers.measure(sizes, setup, progress=lambda size: status.update(f"measuring {size:,} bytes"))
+    keep(results, "handover", figures, setting, rows_of("bytes", figures["sizes"]))
     if as_json:
         print_json(figures)
     else:
@@ -181,16 +130,18 @@ def _handover_table(sizes: dict[str, Any]) -> Table:
 @bench.command()
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="N",
               help="Length of each run.")  # fmt: skip
+@results_option
 @json_option
-def broker(seconds: float, as_json: bool) -> None:
+def broker(seconds: float, results: Path | None, as_json: bool) -> None:
     """What the broker makes of 1 KiB events: through ingress, stream, filter and dispatch to a subscriber.
 
     One broker and its Redis, whose file is flushed every second; senders and subscriber on the same machine. Exits
     with 1 where an event that was accepted was not delivered.
     """
-    screen = console(quiet=as_json)
+    screen, setting = console(quiet=as_json), Setting.now()
     with screen.status("measuring") as status:
         figures = brokers.measure(seconds, progress=lambda what: status.update(f"measuring: {what}"))
+    keep(results, "broker", figures, setting, figures["runs"])
     if as_json:
         print_json(figures)
     else:
@@ -217,15 +168,17 @@ def _show_broker(screen: Console, figures: dict[str, Any]) -> None:
 @click.option("--runs", type=click.IntRange(min=1), default=starts.RUNS, show_default=True, metavar="N",
               help="Of each role.")  # fmt: skip
 @project_option
+@results_option
 @json_option
-def start(runs: int, project: Path, as_json: bool) -> None:
+def start(runs: int, project: Path, results: Path | None, as_json: bool) -> None:
     """How long each role takes from the image's command to its first answer: what an event waits for on a cold start.
 
     One process at a time, beside a Redis of its own: node-info, elect, the broker, and each function.
     """
-    screen = console(quiet=as_json)
+    screen, setting = console(quiet=as_json), Setting.now()
     with screen.status("measuring") as status:
         figures = starts.measure(read_project(project), runs, lambda role: status.update(f"measuring: {role}"))
+    keep(results, "start", figures, setting, rows_of("role", figures["roles"]))
     if as_json:
         print_json(figures)
         return

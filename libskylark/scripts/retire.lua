@@ -1,7 +1,7 @@
 -- Takes a reader off a bundle of state on this node; the bundle goes with its last reader.
 --
 -- KEYS[1]  state    hash    field -> frame, and "" -> readers, joined by commas (empty: unknown)
--- KEYS[2]  arrived  stream  one entry, added with a bundle that was pushed here
+-- KEYS[2]  arrived  stream  tells of the push that brings the bundle, or brought it
 -- KEYS[3]  retired  set     readers that are done with the bundle, for a push that comes late or again
 --
 -- ARGV[1]  the reader

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from libskylark.clock import SystemClock
+from libskylark.constellation import ConstellationSpec
+from libskylark.mover import Mover
+from libskylark.services import elect, node_info
+from libskylark.store import Stores
+from libskylark.yamlfile import dump
+from tests.conftest import RedisNode, Serve, Write
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 
@@ -47,3 +55,43 @@ def load_function(monkeypatch: pytest.MonkeyPatch) -> LoadFunction:
         return module
 
     return load
+
+
+@pytest.fixture
+def load_on_node(
+    load_function: LoadFunction, redis_node: RedisNode, other_node: RedisNode, serve: Serve, write: Write
+) -> LoadFunction:
+    """`load_on_node("single")`: a function of the node `here`, which has an elect and a link to `there`."""
+    spec = ConstellationSpec.model_validate(
+        {
+            "nodes": [
+                {"name": "here", "type": "Sat", "ip": redis_node.host},
+                {"name": "there", "type": "Cloud", "ip": other_node.host},
+            ],
+            "link_types": {"Cloud-to-Sat": {"latency_ms": 60, "bandwidth_mbps": 90}},
+            "links": [["here", "there"]],
+        }
+    )
+    path = write("constellation.yaml", dump(spec.model_dump(exclude_none=True)))
+    settings = redis_node.settings("here", constellation=path)
+    node_info_port = serve(node_info.create_app(settings))
+    app = elect.create_app(settings.model_copy(update={"node_info_port": node_info_port}), background=False)
+    environment = {
+        "NODE_NAME": "here",
+        "LOCAL_NODE_HOST": redis_node.host,
+        "SKYLARK_REDIS_PORT": str(redis_node.port),
+        "SKYLARK_ELECT_PORT": str(serve(app)),
+        "NODE_INFO_PORT": str(node_info_port),
+        "SKYLARK_ELECT_TIMEOUT": "10s",
+        "SKYLARK_PUSH_WAIT": "100ms",
+    }
+    return lambda folder, **changes: load_function(folder, **{**environment, **changes})
+
+
+@pytest.fixture
+def mover(stores: Stores) -> Iterator[Mover]:
+    """That of the node `here`, at work."""
+    mover = Mover(stores, SystemClock(), lambda event: None)
+    mover.start()
+    yield mover
+    mover.stop()

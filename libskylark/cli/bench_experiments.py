@@ -1,0 +1,192 @@
+"""`skylark bench workflow` and `skylark bench throughput`: a chain of four stages under all policies, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from libskylark.bench import throughput as throughputs
+from libskylark.bench.results import Setting, keep
+from libskylark.bench.workflow import measure as workflows
+from libskylark.bench.workflow.chain import KINDS, WAYS, Kind, Way
+from libskylark.cli.options import (
+    Command,
+    console,
+    json_option,
+    network_option,
+    print_json,
+    project_option,
+    results_option,
+)
+from libskylark.project import read_project
+
+Number = TypeVar("Number", bound=float)
+
+
+class Numbers(click.ParamType[tuple[Number, ...]]):
+    """Positive numbers of one type, joined by commas."""
+
+    name = "numbers"
+
+    def __init__(self, of: Callable[[str], Number]) -> None:
+        self._of = of
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Number, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers: tuple[Number, ...] = tuple(map(self._of, value.split(",")))
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(0 < number < float("inf") for number in numbers):
+            self.fail(f"found {value!r}, expected numbers above 0 such as 1,5", param, ctx)
+        return numbers
+
+
+class Ways(click.ParamType[tuple[Way, ...]]):
+    """Some of the policies and baselines, joined by commas."""
+
+    name = "policies"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Way, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in value.split(",")]
+        found = tuple(way for way in WAYS if way in words)
+        if unknown := [word for word in words if word not in WAYS]:
+            self.fail(f"found {', '.join(unknown)}, expected some of {', '.join(WAYS)}", param, ctx)
+        return found
+
+
+def _experiment_options(command: Command) -> Command:
+    """What both experiments can be told."""
+    for option in (
+        json_option,
+        results_option,
+        project_option,
+        network_option,
+        click.option("--content", "kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True,
+                     help="noise cannot be compressed, levels can, by half."),
+        click.option("--epoch", type=click.IntRange(min=0), default=workflows.EPOCH, show_default=True, metavar="N",
+                     help="The constellation of this epoch, which does not end meanwhile."),
+        click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N",
+                     help="Another order, and other contents."),
+        click.option("--policies", "ways", type=Ways(), default=",".join(WAYS), show_default=True, metavar="NAME,...",
+                     help="Which to measure."),
+        click.option("--quick", is_flag=True, help="Fewer of them: to see that everything works."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--sizes", "sizes_mb", type=Numbers(float), default=None, metavar="MB,...",
+              help="Sizes of the state.  [default: 1,5,10,20,50; quick: 1,5]")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
+              help="Runs of each policy at each size.")  # fmt: skip
+@_experiment_options
+def workflow(
+    sizes_mb: Sequence[float] | None,
+    rounds: int,
+    quick: bool,
+    ways: Sequence[Way],
+    seed: int,
+    epoch: int,
+    kind: Kind,
+    network: str,
+    project: Path,
+    results: Path | None,
+    as_json: bool,
+) -> None:
+    """How long a chain of four stages takes, each reading the state of the one before, under all policies.
+
+    Starts the constellation with emulated links: pinned to nodes as the original was, and with every stage on every
+    node. Beside our policies stands the original of 2024 as we re-created it. The limit is what the links need.
+    """
+    sizes_mb = sizes_mb or (workflows.QUICK_SIZES_MB if quick else workflows.SIZES_MB)
+    options = workflows.Options(sizes_mb, rounds, ways, seed=seed, epoch=epoch, kind=kind, network=network)
+    screen, setting = console(quiet=as_json), Setting.now(seed)
+    figures, raw = workflows.measure(read_project(project).constellation, options, screen.print)
+    keep(results, "workflow", figures, setting, raw=raw)
+    if as_json:
+        print_json(figures)
+    else:
+        _show_workflow(screen, figures["rows"])
+
+
+def _show_workflow(screen: Console, rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(
+        "MB", "policy", "ms", "95 %", "limit", "read", "write", "local", "hops", "MB sent", "missed", box=None
+    )
+    for pinned in (True, False):
+        for row in (row for row in rows if row["pinned"] is pinned):
+            cells = [f"{row['size_mb']:g}", row["policy"] if pinned else f"{row['policy']}, unpinned"]
+            table.add_row(*cells, *(_times(row) if row["failed"] < row["runs"] else ["none ended"]))
+    screen.print(table)
+    screen.print("Medians in ms. limit: what the links alone need. local: reads served by the reader's own node. hops:")
+    screen.print("links from the state to its reader. missed: hand-overs over the objective, expected and measured.")
+
+
+def _times(row: dict[str, Any]) -> list[str]:
+    low, high = row["ci_ms"]
+    return [
+        f"{row['time_ms']:,.0f}",
+        f"{low:,.0f}-{high:,.0f}",
+        *(f"{row[name]:,.0f}" for name in ("limit_ms", "read_ms", "write_ms")),
+        f"{row['local_availability']:.0%}",
+        f"{row['hops']:.2f}",
+        f"{row['bytes'] / 1e6:,.1f}",
+        f"{row['violations_predicted']}, {row['violations_measured']} of {row['hand_overs']}",
+    ]
+
+
+@click.command()
+@click.option("--counts", type=Numbers(int), default=None, metavar="N,...",
+              help="Chains at once.  [default: 5 to 50 by 5; quick: 5,20,50]")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+              help="Runs of each policy with each number of chains.")  # fmt: skip
+@_experiment_options
+def throughput(
+    counts: Sequence[int] | None,
+    rounds: int,
+    quick: bool,
+    ways: Sequence[Way],
+    seed: int,
+    epoch: int,
+    kind: Kind,
+    network: str,
+    project: Path,
+    results: Path | None,
+    as_json: bool,
+) -> None:
+    """How many chains with 2 MB of state end each second, where so many are started at once.
+
+    The same chain as `skylark bench workflow`, pinned and not, under all policies.
+    """
+    counts = counts or (throughputs.QUICK_COUNTS if quick else throughputs.COUNTS)
+    options = throughputs.Options(counts, rounds, ways, seed=seed, epoch=epoch, kind=kind, network=network)
+    screen, setting = console(quiet=as_json), Setting.now(seed)
+    figures, raw = throughputs.measure(read_project(project).constellation, options, screen.print)
+    keep(results, "throughput", figures, setting, raw=raw)
+    if as_json:
+        print_json(figures)
+        return
+    table = Table(
+        "at once", "policy", "a second", "95 %", "p50 ms", "p95 ms", "local", "MB sent each", "failed", box=None
+    )
+    for name, note in (("rows", ""), ("unpinned_rows", ", unpinned")):
+        for row in figures[name]:
+            table.add_row(str(row["workflows"]), row["policy"] + note, *_rates(row))
+    screen.print(table)
+
+
+def _rates(row: dict[str, Any]) -> list[str]:
+    low, high = row["ci_per_s"]
+    times = ("-" if row[name] is None else f"{row[name]:,.0f}" for name in ("p50_ms", "p95_ms"))
+    rates = [f"{row['per_s']:.2f}", f"{low:.2f}-{high:.2f}"]
+    return [*rates, *times, f"{row['local_availability']:.0%}", f"{row['bytes'] / 1e6:,.1f}", str(row["failed"])]
