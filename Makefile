@@ -8,13 +8,17 @@ BIN := $(VENV)/bin
 BASE ?= python:3.11-slim-bookworm
 IMAGE ?= dev.local/skylark:dev
 
-.PHONY: demo test image install format clean
+.PHONY: demo test docs image install format clean
 
 demo: install
 	$(BIN)/skylark demo
 
 test: install
 	$(BIN)/tox run
+
+# docs/reference/ from the code.
+docs: install
+	$(BIN)/python -m docs.generator
 
 # The image of every role, for this machine; the base image is pinned by the digest that BASE has now.
 image:

@@ -40,7 +40,8 @@ Seconds = Annotated[float, BeforeValidator(parse_duration_s), Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _is_http_url(url: str) -> str:
+def is_http_url(url: str) -> str:
+    """`url` as it is; raises ValueError where it is no address over HTTP."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected http:// or https:// and a host")
@@ -58,30 +59,104 @@ class NodeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
 
-    node: str = Field(default="local", validation_alias="NODE_NAME", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    host: str = Field(default="127.0.0.1", validation_alias="LOCAL_NODE_HOST", min_length=1)
-    elect_port: Port = Field(default=ELECT_PORT, validation_alias="SKYLARK_ELECT_PORT")
-    node_info_port: Port = Field(default=NODE_INFO_PORT, validation_alias="NODE_INFO_PORT")
-    broker_port: Port = Field(default=BROKER_PORT, validation_alias="SKYLARK_BROKER_PORT")
-    redis_port: Port = Field(default=REDIS_PORT, validation_alias="SKYLARK_REDIS_PORT")
-    redis_password: SecretStr | None = Field(default=None, validation_alias="SKYLARK_REDIS_PASSWORD")
-    redis_fsync: Literal["everysec", "always"] = Field(default="everysec", validation_alias="SKYLARK_REDIS_FSYNC")
-    # Knative's SinkBinding tells a process in a cluster where events go; elsewhere it is the node's own broker.
-    sink: Annotated[str, AfterValidator(_is_http_url)] | None = Field(default=None, validation_alias="K_SINK")
-    broker_token: Token = Field(default=None, validation_alias="SKYLARK_BROKER_TOKEN")
-    tick_s: Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0.5)] = Field(
-        default=60.0, validation_alias="SKYLARK_TICK"
+    node: str = Field(
+        default="local",
+        validation_alias="NODE_NAME",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="The node that the process is on, as the constellation names it.",
     )
-    policy: PolicyName = Field(default="skylark", validation_alias="SKYLARK_POLICY")
-    inline_limit_bytes: int = Field(default=4096, validation_alias="SKYLARK_INLINE_LIMIT_BYTES", ge=0, le=6144)
-    state_ttl_s: Seconds = Field(default=900.0, validation_alias="SKYLARK_STATE_TTL")
-    duplicate_window_s: Seconds = Field(default=600.0, validation_alias="SKYLARK_DUPLICATE_WINDOW")
-    store_timeout_s: Seconds = Field(default=2.0, validation_alias="SKYLARK_STORE_TIMEOUT")
-    push_wait_s: Seconds = Field(default=2.0, validation_alias="SKYLARK_PUSH_WAIT")
-    move_timeout_s: Seconds = Field(default=30.0, validation_alias="SKYLARK_MOVE_TIMEOUT")
-    elect_timeout_s: Seconds = Field(default=0.5, validation_alias="SKYLARK_ELECT_TIMEOUT")
-    probe_period_s: Seconds = Field(default=2.0, validation_alias="SKYLARK_PROBE_PERIOD")
-    constellation: Path | None = Field(default=None, validation_alias="SKYLARK_CONSTELLATION")
+    host: str = Field(
+        default="127.0.0.1",
+        validation_alias="LOCAL_NODE_HOST",
+        min_length=1,
+        description="That node's address: where its Redis, elect, node-info and broker are.",
+    )
+    elect_port: Port = Field(
+        default=ELECT_PORT, validation_alias="SKYLARK_ELECT_PORT", description="Where elect listens, on every node."
+    )
+    node_info_port: Port = Field(
+        default=NODE_INFO_PORT, validation_alias="NODE_INFO_PORT", description="Where node-info listens."
+    )
+    broker_port: Port = Field(
+        default=BROKER_PORT, validation_alias="SKYLARK_BROKER_PORT", description="Where the embedded broker listens."
+    )
+    redis_port: Port = Field(
+        default=REDIS_PORT, validation_alias="SKYLARK_REDIS_PORT", description="Where every node's Redis listens."
+    )
+    redis_password: SecretStr | None = Field(
+        default=None, validation_alias="SKYLARK_REDIS_PASSWORD", description="The password of every node's Redis."
+    )
+    redis_fsync: Literal["everysec", "always"] = Field(
+        default="everysec",
+        validation_alias="SKYLARK_REDIS_FSYNC",
+        description="When what Redis has written must be on the disk: within a second, or before each answer.",
+    )
+    # Knative's SinkBinding tells a process in a cluster where events go; elsewhere it is the node's own broker.
+    sink: Annotated[str, AfterValidator(is_http_url)] | None = Field(
+        default=None,
+        validation_alias="K_SINK",
+        description="Where elect and the function `client` send events of their own; unset, the node's broker.",
+    )
+    broker_token: Token = Field(
+        default=None,
+        validation_alias="SKYLARK_BROKER_TOKEN",
+        description="What every broker demands of its senders as `Authorization: Bearer TOKEN`, and sends to others.",
+    )
+    tick_s: Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0.5)] = Field(
+        default=60.0,
+        validation_alias="SKYLARK_TICK",
+        description="The length of an epoch; `skylark up --tick` sets it.",
+    )
+    policy: PolicyName = Field(
+        default="skylark",
+        validation_alias="SKYLARK_POLICY",
+        description="How elect chooses the node for the next function.",
+    )
+    inline_limit_bytes: int = Field(
+        default=4096,
+        validation_alias="SKYLARK_INLINE_LIMIT_BYTES",
+        ge=0,
+        le=6144,
+        description="State up to this size, as sent, travels inside the event; 0 for none.",
+    )
+    state_ttl_s: Seconds = Field(
+        default=900.0,
+        validation_alias="SKYLARK_STATE_TTL",
+        description="How long a chain's state is kept, and the `expirytime` of its first event.",
+    )
+    duplicate_window_s: Seconds = Field(
+        default=600.0,
+        validation_alias="SKYLARK_DUPLICATE_WINDOW",
+        description="How long a function knows an event again, and answers it as it did before.",
+    )
+    store_timeout_s: Seconds = Field(
+        default=2.0, validation_alias="SKYLARK_STORE_TIMEOUT", description="How long a Redis may take to answer."
+    )
+    push_wait_s: Seconds = Field(
+        default=2.0,
+        validation_alias="SKYLARK_PUSH_WAIT",
+        description="How long a reader waits for state that is on its way to this node before it fetches it.",
+    )
+    move_timeout_s: Seconds = Field(
+        default=30.0,
+        validation_alias="SKYLARK_MOVE_TIMEOUT",
+        description="How long one value may take over a link before the move is tried again.",
+    )
+    elect_timeout_s: Seconds = Field(
+        default=0.5,
+        validation_alias="SKYLARK_ELECT_TIMEOUT",
+        description="How long a function waits for elect; then its state stays where it is.",
+    )
+    probe_period_s: Seconds = Field(
+        default=2.0,
+        validation_alias="SKYLARK_PROBE_PERIOD",
+        description="How often elect asks the other nodes whether they are there.",
+    )
+    constellation: Path | None = Field(
+        default=None,
+        validation_alias="SKYLARK_CONSTELLATION",
+        description="The file with nodes, links, rotation and placement; `skylark up` sets it.",
+    )
 
     @property
     def password(self) -> str | None:

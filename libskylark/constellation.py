@@ -46,9 +46,9 @@ class _Model(BaseModel):
 
 
 class NodeSpec(_Model):
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
-    type: NodeType
-    ip: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", description="Its name in all of the file.")]
+    type: NodeType = Field(description="What it is; functions and figures of links go by it.")
+    ip: str = Field(description="Its address; the lab takes the last two numbers of it, for a loopback address.")
 
     @field_validator("ip")
     @classmethod
@@ -60,37 +60,48 @@ class NodeSpec(_Model):
 class LinkFigures(_Model):
     """What every link between two types of node has."""
 
-    latency_ms: NotNegative
-    jitter_ms: NotNegative = 0.0
-    bandwidth_mbps: Positive
+    latency_ms: NotNegative = Field(description="Of one way.")
+    jitter_ms: NotNegative = Field(default=0.0, description="How far the latency strays.")
+    bandwidth_mbps: Positive = Field(description="Shared by all that passes the link.")
 
 
 class Rotation(_Model):
     """The ground node is linked to one satellite at a time: number `minute % len(satellites)`."""
 
-    ground: str
-    satellites: Annotated[list[str], Field(min_length=1)]
+    ground: str = Field(description="The node on the ground.")
+    satellites: Annotated[list[str], Field(min_length=1)] = Field(
+        description="The satellites in the order in which they come; number `epoch % 60 % count` is above."
+    )
 
 
 class Objectives(_Model):
     """What a move of state should keep to."""
 
-    max_latency_ms: Positive = 200.0
-    min_bandwidth_mbps: NotNegative = 0.0
+    max_latency_ms: Positive = Field(default=200.0, description="How long a move of state may be predicted to take.")
+    min_bandwidth_mbps: NotNegative = Field(
+        default=0.0, description="Slower links are used only where no path avoids them."
+    )
 
 
 class ConstellationSpec(_Model):
     """The file as it stands."""
 
-    tick: Seconds = 60.0
-    area: str = "area-1"
-    nodes: Annotated[list[NodeSpec], Field(min_length=1)]
-    link_types: dict[str, LinkFigures] = {}
-    links: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
-    rotation: Rotation | None = None
-    objectives: Objectives = Objectives()
-    destination: str | None = None
-    functions: dict[str, FunctionSpec] = {}
+    tick: Seconds = Field(default=60.0, description="The length of an epoch.")
+    area: str = Field(default="area-1", description="The name of the ground area.")
+    nodes: Annotated[list[NodeSpec], Field(min_length=1)] = Field(description="All nodes.")
+    link_types: dict[str, LinkFigures] = Field(
+        default={},
+        description="The figures of links by the types of their ends, such as `Cloud-to-Sat`.",
+    )
+    links: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        default=[], description="Pairs of nodes that are always linked."
+    )
+    rotation: Rotation | None = Field(default=None, description="Which satellite is linked to the ground in an epoch.")
+    objectives: Objectives = Field(default=Objectives(), description="What moves of state should keep to.")
+    destination: str | None = Field(
+        default=None, description="Where chains end; unset, the first Cloud node, else the first node."
+    )
+    functions: dict[str, FunctionSpec] = Field(default={}, description="Who runs where, by the function's name.")
 
 
 @dataclass(frozen=True, slots=True)

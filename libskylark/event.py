@@ -25,19 +25,33 @@ from cloudevents.core.v1.event import CloudEvent
 
 from libskylark.errors import BadInput, InvalidEvent
 
-# The extension attributes that Skylark writes and reads.
+# The extension attributes that Skylark writes and reads; docs/reference/events.md is made from these comments.
+#: The chain: a UUID that all events share which one event led to. An event without it starts a chain that is named
+#: after its source and id.
 CHAIN: Final = "correlationid"
+#: The id of the event that caused this one.
 CAUSE: Final = "causationid"
+#: What the event is about: the broker delivers events of one key in turn, and a function has a memory for each key.
+#: For the memory alone, `subject` stands in.
 PARTITION: Final = "partitionkey"
+#: The node where the state is, or will be: Triggers of that node take the event.
 NODE: Final = "skylarknode"
-OWNER: Final = "skylarkowner"  # the node that owns the memory which the event follows: no other can take it
+#: The node that owns the memory which the event follows; no other can take it.
+OWNER: Final = "skylarkowner"
+#: Where the state is, where it is not in the event: `chain:node:task`.
 KEY: Final = "skylarkkey"
+#: The state itself, while it is small (`SKYLARK_INLINE_LIMIT_BYTES`): base64url of packed fields.
 STATE: Final = "skylarkstate"
+#: The epoch in which the event was made: the number of ticks since the Unix epoch.
 EPOCH: Final = "skylarkepoch"
+#: How the node was chosen: `skylark`, `random` or `stateless`.
 POLICY: Final = "skylarkpolicy"
+#: When the event ends, in RFC 3339: after that nobody takes it, and its state goes (`SKYLARK_STATE_TTL`).
 EXPIRY: Final = "expirytime"
+#: The W3C trace context, handed on unchanged.
 TRACE: Final = "traceparent"
 
+#: The type of a PingSource's events: the clock of a constellation.
 TICK_TYPE: Final = "dev.knative.sources.ping"
 
 _STRUCTURED: Final = "application/cloudevents+json"

@@ -131,6 +131,18 @@ def read_moves(store: Store, count: int) -> list[MoveRecord]:
     return [_move(entry.get(b"move", b"")) for _, entry in reversed(store.run(read))]
 
 
+def read_moves_after(store: Store, position: str, count: int) -> list[tuple[str, MoveRecord]]:
+    """(position, record) of up to `count` moves of a node after a position ("0-0": from the first one that is there).
+
+    Raises StoreUnavailable, CodecError.
+    """
+
+    def read(client: RedisClient) -> Any:
+        return client.xrange(MOVES, f"({position}", count=count)
+
+    return [(found.decode(), _move(entry.get(b"move", b""))) for found, entry in store.run(read)]
+
+
 def _move(text: bytes) -> MoveRecord:
     try:
         return _MOVE.validate_json(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,14 +25,16 @@ _HOLDERS: Final = {
 
 
 class FunctionSpec(BaseModel):
-    """Where a function runs (`nodes`: names, or types of node), what it takes and what it emits."""
+    """Where a function runs (`nodes`: names, or types of node; none: nowhere), what it takes and what it emits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    nodes: Annotated[list[str], Field(min_length=1)]
-    consumes: list[str] = []
-    emits: str | None = None
-    port: Port | None = None
+    nodes: list[str] = Field(description="Names of nodes, or types, such as `Sat` for every satellite; none: nowhere.")
+    consumes: list[str] = Field(default=[], description="The types of events that it takes.")
+    emits: str | None = Field(default=None, description="The type of the events that it answers with.")
+    port: Port | None = Field(
+        default=None, description="Where it listens in the lab; unset, the next one from 9000 on."
+    )
 
 
 def place(functions: Mapping[str, FunctionSpec], nodes: Mapping[str, Node]) -> Mapping[str, FunctionSpec]:

@@ -27,7 +27,7 @@ CONSTELLATION: Final = Path("deployment/constellation.yaml")
 OBJECT_FOLDERS: Final = ("brokers", "triggers")
 
 # Where a project says nothing of nodes, everything runs on this one.
-_ALONE: Final = NodeSpec(name="local", type="Cloud", ip="127.0.0.1")
+ALONE: Final = NodeSpec(name="local", type="Cloud", ip="127.0.0.1")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _function_sources(root: Path) -> Iterator[FunctionSource]:
 def _constellation(root: Path, functions: Mapping[str, FunctionSource], objects: Objects) -> Constellation:
     """The project's constellation, or a single node; functions that it does not place run where chains end."""
     path = root / CONSTELLATION
-    given = read_constellation(path) if path.is_file() else Constellation(ConstellationSpec(nodes=[_ALONE]))
+    given = read_constellation(path) if path.is_file() else Constellation(ConstellationSpec(nodes=[ALONE]))
     placed = dict(given.spec.functions)
     for name, source in functions.items():
         if name not in placed and name not in NODE_SERVICES:

@@ -98,7 +98,8 @@ def nodes_folder(constellation: Constellation, directory: Path, bases: Iterable[
 def with_nodes(spec: ConstellationSpec, nodes: list[NodeSpec]) -> ConstellationSpec:
     """The constellation on other nodes: links, rotation and placement that name none of them are left out.
 
-    A function whose nodes are all gone goes with them. Nodes that it had already stay in its order, new ones follow.
+    A function whose nodes are all gone goes with them; one that had none stays. Nodes that it had already stay in its
+    order, new ones follow.
     """
     order = {node.name: position for position, node in enumerate(spec.nodes)}
     nodes = sorted(nodes, key=lambda node: order.get(node.name, len(order)))
@@ -111,7 +112,7 @@ def with_nodes(spec: ConstellationSpec, nodes: list[NodeSpec]) -> ConstellationS
     functions = {}
     for name, function in spec.functions.items():
         hosts = [host for host in function.nodes if host in (types if host in NODE_TYPES else names)]
-        if hosts:
+        if hosts or not function.nodes:
             functions[name] = function.model_copy(update={"nodes": hosts})
     changes = {
         "nodes": nodes,

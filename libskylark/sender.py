@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ from libskylark.event import Event, to_http
 
 _TIMEOUT_S: Final = 10.0
 _BUSY: Final = (429, 503)
+_SYSTEM_ERROR: Final = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
 def broker_url(host: str, port: int) -> str:
@@ -49,11 +51,19 @@ class Sender:
                 self.url, data=body, headers={**(passed or {}), **headers}, timeout=_TIMEOUT_S
             )
         except requests.RequestException as error:
-            raise BrokerUnavailable(f"{self.url} took no event: {error}") from None
+            raise BrokerUnavailable(f"{self.url} took no event: {reason_of(error)}") from None
         if response.status_code in _BUSY:
             raise BrokerUnavailable(f"{self.url} took no event: {response.status_code} {response.text.strip()}")
         if not response.ok:
             raise SendError(f"{self.url} refused the event with {response.status_code}: {_detail(response)}")
+
+
+def reason_of(error: requests.RequestException) -> str:
+    """Why a request had no answer, in the system's words where there are some, without a client's names around them."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    found = _SYSTEM_ERROR.search(str(error))
+    return found[1].lower() if found else str(error)
 
 
 class _Bearer(AuthBase):

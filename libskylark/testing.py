@@ -1,18 +1,22 @@
 """Fakes for function authors: run a handler without Redis, without elect, with a clock that you move.
 
-from libskylark.testing import invoke
+from libskylark.testing import invoke, load_function
+app = load_function("functions/count")
 answer = invoke(app, Event.new("com.example.order", "/test", {"id": 1}), memory={"seen": 2})
 assert answer.event.json() == {"seen": 3}
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 from libskylark.codec import Value, decode, encode
-from libskylark.errors import StateMissing
+from libskylark.errors import FunctionError, StateMissing
 from libskylark.event import Event, from_http, to_http
 from libskylark.execution import Execution
 from libskylark.fields import Frames
@@ -52,9 +56,9 @@ class FakeLedger:
     def open(self, name: MemoryName, event: Event) -> Opened:
         return Opened(self.versions.get(name, 0), self.replies.get((name, event_name(event))), self.owner)
 
-    def load(self, name: MemoryName, field: str | None) -> Frames:
+    def load(self, name: MemoryName, fields: Sequence[str] | None) -> Frames:
         memory = self.memories.get(name, {})
-        return dict(memory) if field is None else {field: memory[field]} if field in memory else {}
+        return {field: frame for field, frame in memory.items() if fields is None or field in fields}
 
     def commit(self, effects: Effects) -> Committed | Conflict | Fenced:
         recorded = self.replies.get((effects.name, event_name(effects.event)))
@@ -87,12 +91,13 @@ class FakeStates:
     def __init__(self, ledger: FakeLedger | None = None) -> None:
         self.bundles: dict[str, Frames] = ledger.states if ledger else {}
 
-    def load(self, key: StateKey, origin: str | None, field: str | None, first: str | None = None) -> Loaded:
+    def load(self, key: StateKey, origin: str | None, names: Sequence[str] | None, first: str | None = None) -> Loaded:
         bundle = self.bundles.get(redis_key(key))
         if bundle is None:
             raise StateMissing(f"state {key} was given to no fake; there are {', '.join(self.bundles) or 'none'}")
-        wanted = [name for name in bundle if name != READERS and field in (None, name)]
-        return Loaded({name: bundle[name] for name in wanted}, key.node)
+        frames = {name: frame for name, frame in bundle.items() if name != READERS}
+        wanted = {name: frame for name, frame in frames.items() if names is None or name in names}
+        return Loaded(wanted, key.node, others=frozenset(frames.keys() - wanted.keys()))
 
     def push(self, key: StateKey, frames: Frames, ttl_ms: int) -> None:
         self.bundles[redis_key(key)] = dict(frames)
@@ -138,6 +143,26 @@ class Answer:
     state: dict[str, Value]
     memory: dict[str, Value]
     body: bytes
+
+
+def load_function(folder: str | Path) -> Function:
+    """The `app` of `folder`/function.py, run anew; it finds the modules beside it, as when it is served.
+
+    Functions of several folders can be loaded side by side, though all their files are called function.py. Raises
+    FunctionError where there is none.
+    """
+    path = Path(folder).absolute() / "function.py"
+    spec = spec_from_file_location(f"{path.parent.name}_function", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise FunctionError(f"found no {path}, expected the folder of a function")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    app = getattr(module, "app", None)
+    if not isinstance(app, Function):
+        raise FunctionError(f"{path} has no app = Function(...), found {app!r}")
+    return app
 
 
 def invoke(

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from libskylark.cli.mailbox import Mail, Mailbox, Replayer
-from libskylark.cli.options import console, json_option, print_json, project_option
+from libskylark.cli.options import complete_nodes, console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
 from libskylark.cli.wording import brief, counted, cut, name_silent, short
 from libskylark.errors import LabError, SkylarkError
@@ -40,7 +40,8 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--node", metavar="NODE", help="Only those of this node.  [default: all nodes]")
+@click.option("--node", metavar="NODE", shell_complete=complete_nodes,
+              help="Only those of this node.  [default: all nodes]")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), default=50, show_default=True, metavar="N",
               help="How many, the latest ones.")  # fmt: skip
 @project_option
@@ -65,7 +66,9 @@ def list_command(node: str | None, count: int, project: Path, as_json: bool) -> 
     left = f", the latest {len(shown):,} of them above" if len(shown) < len(mails) else ""
     screen.print(f"{counted(len(mails), 'dead letter')}{left}")
     if dropped:
-        screen.print(f"{counted(dropped, 'older one')} gave way: a node keeps so many (SKYLARK_BROKER_DEAD_LETTERS_MAX)")
+        screen.print(
+            f"{counted(dropped, 'older one')} gave way: a node keeps so many (SKYLARK_BROKER_DEAD_LETTERS_MAX)"
+        )
 
 
 @dead_letters.command()

@@ -9,7 +9,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from libskylark.cli.options import Tick, console, json_option, links_option, network_option, print_json, project_option
+from libskylark.cli.options import (
+    Tick,
+    console,
+    dashboard_option,
+    json_option,
+    links_option,
+    network_option,
+    print_json,
+    project_option,
+)
 from libskylark.eventing.journal import Accepted
 from libskylark.eventing.journey import Step
 from libskylark.lab.demo import ALARM_TYPE, FRAME_TYPE, Demo, DemoOptions, DemoReport
@@ -23,6 +32,7 @@ from libskylark.project import read_project
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Watch these images (GeoTIFF, PNG, JPEG) instead of the synthetic scene.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Another synthetic scene.")
+@dashboard_option
 @links_option
 @network_option
 @project_option
@@ -34,6 +44,7 @@ def demo(
     tick_s: float,
     images: Path | None,
     seed: int | None,
+    dashboard: bool | None,
     links: bool,
     network: str,
     project: Path,
@@ -43,11 +54,18 @@ def demo(
 
     Starts the constellation, lets the satellite above the area capture a frame at each tick, follows every
     frame to the alarm's decision, and stops everything again. Exits with 1 where a frame was lost or decided
-    twice, or state was left that nobody will read.
+    twice, or state was left that nobody will read. While it runs, a live page shows it, unless --json is given.
     """
     screen = console(quiet=as_json)
-    options = DemoOptions(frames, tick_s, images, seed, network, links)
-    report = Demo(read_project(project), options, screen.print, lambda step: _tell(screen, step)).run()
+    dashboard = not as_json if dashboard is None else dashboard
+    options = DemoOptions(frames, tick_s, images, seed, network, links, dashboard)
+    with screen.status("starting the nodes") as status:
+
+        def say(text: str) -> None:
+            screen.print(text)
+            status.update("watching the frames")
+
+        report = Demo(read_project(project), options, say, lambda step: _tell(screen, step)).run()
     summary = report.to_json()
     if as_json:
         print_json(summary)

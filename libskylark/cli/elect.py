@@ -9,13 +9,15 @@ import click
 import requests
 from rich.table import Table
 
-from libskylark.cli.options import console, json_option, print_json, project_option
+from libskylark.cli.options import complete_nodes, console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
 from libskylark.errors import ElectionError
+from libskylark.sender import reason_of
 
 
 @click.command()
-@click.option("--node", metavar="NODE", help="Whose elect to ask.  [default: the one above the ground area]")
+@click.option("--node", metavar="NODE", shell_complete=complete_nodes,
+              help="Whose elect to ask.  [default: the one above the ground area]")  # fmt: skip
 @click.option("--size", "size_bytes", type=click.IntRange(min=0), default=1_000_000, show_default=True,
               metavar="BYTES", help="How much state would move.")  # fmt: skip
 @click.option("--policy", type=click.Choice(["skylark", "random", "stateless"]), default="skylark", show_default=True)
@@ -58,7 +60,8 @@ def _get(url: str, query: dict[str, Any]) -> dict[str, Any]:
         response = requests.get(url, params=query, headers={"Accept": "application/json"}, timeout=5)
         answer = response.json()
     except (requests.RequestException, ValueError) as error:
-        raise ElectionError(f"{url} did not answer: {error}") from None
+        reason = reason_of(error) if isinstance(error, requests.RequestException) else "what it says is no JSON"
+        raise ElectionError(f"{url} did not answer: {reason}; see `skylark status`") from None
     if not response.ok:
         raise ElectionError(f"{url}: {answer.get('detail', response.status_code)}")
     return dict(answer)

@@ -18,7 +18,7 @@ from libskylark.eventing.explain import stopped_by
 from libskylark.eventing.letters import DeadLetter, count_dropped, event_of, list_letters, remove_letter
 from libskylark.eventing.loading import load_objects
 from libskylark.eventing.resolve import Here, resolve
-from libskylark.lab.lab import node_stores
+from libskylark.lab.record import node_stores
 from libskylark.project import OBJECT_FOLDERS
 
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from libskylark.cli.options import console, json_option, print_json, project_option
+from libskylark.cli.options import complete_nodes, console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
 from libskylark.clock import rfc3339
 from libskylark.jobs import MOVES_CAP, MoveRecord
-from libskylark.lab.lab import node_stores
 from libskylark.lab.moves import MovesSummary, collect_moves, summarise
+from libskylark.lab.record import node_stores
 
 _TITLES = ("time", "kind", "what", "from → to", "sent bytes", "hops", "policy", "predicted ms", "measured ms")
 _OBJECTIVE = "objective ms"
@@ -26,7 +26,8 @@ _SHORT_CHARS = 8  # of an id, as people read it
 
 
 @click.command()
-@click.option("--node", metavar="NODE", help="Only what this node has sent.  [default: all nodes]")
+@click.option("--node", metavar="NODE", shell_complete=complete_nodes,
+              help="Only what this node has sent.  [default: all nodes]")  # fmt: skip
 @click.option("--count", type=click.IntRange(1, MOVES_CAP), default=50, show_default=True, metavar="N",
               help="How many moves, the latest ones.")  # fmt: skip
 @project_option

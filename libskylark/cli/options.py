@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from libskylark.config import parse_duration_s
+from libskylark.config import is_http_url, parse_duration_s
+from libskylark.errors import SkylarkError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,6 +42,30 @@ class Tick(Duration):
         return tick_s
 
 
+class Network(click.ParamType[str]):
+    """The first two numbers of loopback addresses, such as 127.5."""
+
+    name = "network"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        first, _, second = str(value).partition(".")
+        if first != "127" or not second.isdecimal() or int(second) > 255 or second != str(int(second)):
+            self.fail(f"found {value!r}, expected 127.N with N from 0 to 255", param, ctx)
+        return str(value)
+
+
+class Url(click.ParamType[str]):
+    """An address over HTTP."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return is_http_url(str(value))
+        except ValueError as error:
+            self.fail(f"found {value!r}, {error}", param, ctx)
+
+
 def project_option(command: Command) -> Command:
     """--project: the folder of the project, the current one unless given."""
     return click.option(
@@ -61,6 +86,7 @@ def network_option(command: Command) -> Command:
     """--network: other loopback addresses, for a second lab beside the first."""
     return click.option(
         "--network",
+        type=Network(),
         default="127.0",
         show_default=True,
         metavar="127.N",
@@ -75,6 +101,38 @@ def links_option(command: Command) -> Command:
         is_flag=True,
         help="Let what one node sends another pass links with the latency and bandwidth of the constellation.",
     )(command)
+
+
+def dashboard_option(command: Command) -> Command:
+    """--dashboard / --no-dashboard: None where neither is given, for the command to decide."""
+    return click.option(
+        "--dashboard/--no-dashboard",
+        default=None,
+        help="Serve the live page, which shows the constellation moving, on this machine's loopback address.",
+    )(command)
+
+
+def results_option(command: Command) -> Command:
+    """--results: where the figures of an experiment are kept, for `skylark bench report`; None for nowhere."""
+    return click.option(
+        "--results",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=None,
+        metavar="DIR",
+        help="Keep the figures in this folder too, such as benchmarks/results.",
+    )(command)
+
+
+def complete_nodes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For Tab: the nodes of the project's constellation; none where that cannot be read."""
+    from libskylark.constellation import read_constellation
+    from libskylark.project import CONSTELLATION
+
+    try:
+        nodes = read_constellation((context.params.get("project") or Path()) / CONSTELLATION).nodes
+    except SkylarkError:
+        return []
+    return [name for name in nodes if name.startswith(incomplete)]
 
 
 def print_json(content: Any) -> None:

@@ -10,7 +10,7 @@ import click
 from libskylark.config import NodeSettings, from_environment
 from libskylark.constellation import Constellation, read_constellation
 from libskylark.errors import LabError
-from libskylark.lab.lab import LabRecord
+from libskylark.lab.record import LabRecord
 
 
 class RunningLab:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from libskylark.cli.options import Duration, console, json_option, print_json, project_option
+from libskylark.cli.options import Duration, Url, complete_nodes, console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
 from libskylark.cli.wording import brief, told_attempts, told_ms
 from libskylark.client import Client, read_event
@@ -16,15 +16,16 @@ from libskylark.config import NodeSettings, from_environment
 from libskylark.errors import SendError
 from libskylark.eventing.journal import Accepted, Duplicate
 from libskylark.eventing.journey import Journey
-from libskylark.lab.lab import node_stores
+from libskylark.lab.record import node_stores
 from libskylark.sender import broker_url
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--type", "event_type", metavar="TYPE", help="The event's type, where FILE is no event itself.")
-@click.option("--node", metavar="NODE", help="Send to this node's broker.  [default: where chains end]")
-@click.option("--broker", metavar="URL", help="Send to this broker instead, say a cluster's.")
+@click.option("--node", metavar="NODE", shell_complete=complete_nodes,
+              help="Send to this node's broker.  [default: where chains end]")  # fmt: skip
+@click.option("--broker", type=Url(), metavar="URL", help="Send to this broker instead, say a cluster's.")
 @click.option("--wait", "wait_s", type=Duration(), metavar="DURATION", help="Wait for the end of the chain.")
 @project_option
 @json_option
@@ -59,7 +60,8 @@ def send(
         client.send(event)
         _tell(answer, as_json)
         return
-    journey = client.send_and_wait(event, wait_s)
+    with console(quiet=True).status("waiting for the end of the chain"):
+        journey = client.send_and_wait(event, wait_s)
     _tell({**answer, "steps": steps_json(journey)}, as_json, journey)
     if journey.dead_lettered:
         last = journey.dead_lettered[-1]

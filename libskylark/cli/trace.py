@@ -20,7 +20,7 @@ from libskylark.eventing.generations import read_generations
 from libskylark.eventing.journal import CAP, Outcome
 from libskylark.eventing.journey import Journals, Journey, read_journals
 from libskylark.eventing.lineage import Visit, find_chains, grow, steps_of, walk
-from libskylark.lab.lab import node_stores
+from libskylark.lab.record import node_stores
 
 _CHAINS_SHOWN: Final = 10
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from libskylark.cli.options import Tick, console, links_option, network_option, project_option
+from libskylark.cli.live import starting, watching
+from libskylark.cli.options import Tick, console, dashboard_option, links_option, network_option, project_option
 from libskylark.lab.lab import Lab
 from libskylark.lab.process import ProcessEvent
 from libskylark.project import read_project
@@ -20,14 +21,18 @@ from libskylark.project import read_project
               help="Length of an epoch, at least 0.5s.  [default: the constellation's, 60s]")  # fmt: skip
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Keep the stores' files here between runs.  [default: forget them]")  # fmt: skip
+@dashboard_option
 @links_option
 @network_option
 @project_option
-def up(tick_s: float | None, data: Path | None, links: bool, network: str, project: Path) -> None:
+def up(
+    tick_s: float | None, data: Path | None, dashboard: bool | None, links: bool, network: str, project: Path
+) -> None:
     """Run the project in this folder: every node, its Redis, broker, elect, node-info and functions.
 
     Where the folder has no deployment/constellation.yaml, one node at 127.0.0.1 runs everything. Ctrl-C
-    drains what is under way and stops; no process and no temporary file stays behind.
+    drains what is under way and stops; no process and no temporary file stays behind. In a terminal, a table
+    follows the nodes: processes, events that wait, moves, dead letters.
     """
     found = read_project(project)
     screen = console()
@@ -42,10 +47,10 @@ def up(tick_s: float | None, data: Path | None, links: bool, network: str, proje
             screen.print(f"[red]gave up[/red] {event.name}")
 
     started_s = time.monotonic()
-    with Lab(found, tick_s, network, data=data, on_event=on_event, links=links) as lab:
-        with screen.status("starting the nodes"):
-            lab.start_nodes()
-            lab.start_clock()
+    with Lab(found, tick_s, network, data=data, on_event=on_event, links=links, dashboard=bool(dashboard)) as lab:
+        with starting(screen, lab) as ready:
+            lab.start_nodes(ready)
+            lab.start_clock(on_ready=ready)
         took_s = time.monotonic() - started_s
         nodes = len(lab.plan.constellation.nodes)
         processes = len(lab.supervisor.processes())
@@ -55,6 +60,9 @@ def up(tick_s: float | None, data: Path | None, links: bool, network: str, proje
         )
         if links:
             screen.print("what one node sends another passes emulated links: the constellation's latency and bandwidth")
+        if lab.dashboard_url:
+            screen.print(f"watch it at {lab.dashboard_url}")
         screen.print(f"send events to {lab.broker_url(lab.plan.home)}; Ctrl-C stops")
-        stopping.wait()
+        with watching(screen, lab):
+            stopping.wait()
         screen.print("draining and stopping")

@@ -40,7 +40,7 @@ _PATIENCE_S: Final = 60.0  # after the last tick: a killed process is back and i
 class DemoOptions:
     """`frames` ticks of `tick_s` seconds; `images` is a folder of pictures, None for the synthetic scene.
 
-    With `links`, what one node sends another passes emulated links.
+    With `links`, what one node sends another passes emulated links; with `dashboard`, the live page shows it.
     """
 
     frames: int = 12
@@ -49,6 +49,7 @@ class DemoOptions:
     seed: int | None = None
     network: str = "127.0"
     links: bool = False
+    dashboard: bool = False
 
 
 @dataclass
@@ -159,7 +160,14 @@ class Demo:
         """Raises LabError where the lab does not start; frames that do not arrive are counted, not raised."""
         options = self._options
         started_s = time.monotonic()
-        lab = Lab(self._project, options.tick_s, options.network, self._camera_environment(), links=options.links)
+        lab = Lab(
+            self._project,
+            options.tick_s,
+            options.network,
+            self._camera_environment(),
+            links=options.links,
+            dashboard=options.dashboard,
+        )
         with Observer([HOTSPOTS_TYPE, ALARM_TYPE, ELECTED_TYPE]) as observer, lab:
             lab.add_objects("observer.yaml", observer.triggers())
             lab.start_nodes()
@@ -169,6 +177,8 @@ class Demo:
             startup_s = time.monotonic() - started_s
             nodes = len(lab.plan.constellation.nodes)
             self._say(f"{nodes} nodes are ready after {startup_s:.1f} s")
+            if lab.dashboard_url:
+                self._say(f"watch it at {lab.dashboard_url}")
             lasts_s = ticks.ends_s(first_epoch + options.frames) - time.time()
             tally = self._watch(lab, time.monotonic() + lasts_s + _PATIENCE_S)
             return self._report(lab, observer, tally, first_epoch, startup_s)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-import psutil
-
-from libskylark.config import NodeSettings, from_environment
-from libskylark.constellation import Constellation
 from libskylark.errors import LabError
+from libskylark.lab.checkup import require_free_ports
 from libskylark.lab.link_server import LabLinks
 from libskylark.lab.plan import LabOptions, Plan
 from libskylark.lab.process import ProcessEvent, ProcessSpec
+from libskylark.lab.record import LabRecord, node_stores
 from libskylark.lab.redis_server import find_redis_server
-from libskylark.lab.supervisor import ProcessStatus, Supervisor
+from libskylark.lab.supervisor import Supervisor
 from libskylark.project import Project
 from libskylark.sender import broker_url
 from libskylark.store import Store
@@ -41,6 +36,7 @@ class Lab:
     `start_nodes` brings up everything but the clock, `start_clock` the clock and what waits for its ticks.
     With `data` the stores' files are kept in that folder for the next time, else they go with the lab. With
     `links`, what one node sends to another passes links that behave as the constellation's; see the property.
+    With `dashboard`, the live page is served beside the nodes; see `dashboard_url`.
     Entering it raises LabError where a lab of this project runs already, or there is no Redis server.
     """
 
@@ -57,6 +53,7 @@ class Lab:
         data: Path | None = None,
         on_event: Callable[[ProcessEvent], None] | None = None,
         links: bool = False,
+        dashboard: bool = False,
     ) -> None:
         self._project = project
         self._tick_s = tick_s
@@ -65,6 +62,7 @@ class Lab:
         self._data = data
         self._on_event = on_event
         self._emulates_links = links
+        self._has_dashboard = dashboard
         self._record = LabRecord(project.root)
         self._stack = ExitStack()
 
@@ -80,6 +78,7 @@ class Lab:
                 self._environment,
                 objects=(self.run_directory / "objects",),
                 links=self._emulates_links,
+                dashboard=self._has_dashboard,
             )
             self.plan = Plan(self._project, options)
             self.supervisor = stack.enter_context(Supervisor(self.run_directory, self.plan.preload, self._on_event))
@@ -97,7 +96,9 @@ class Lab:
 
     def start_nodes(self, on_ready: Progress | None = None) -> None:
         """Links and stores, then everything that needs no tick; raises LabError with what did not become ready."""
-        for specs in ([*self.plan.links(), *self.plan.stores()], self.plan.services()):
+        require_free_ports(self.plan.all_specs())
+        services = [*self.plan.services(), *self.plan.dashboard()]
+        for specs in ([*self.plan.links(), *self.plan.stores()], services):
             self.supervisor.start(specs)
             self.supervisor.wait_ready(specs, READY_TIMEOUT_S, on_ready)
 
@@ -126,6 +127,11 @@ class Lab:
         return broker_url(self.plan.constellation.nodes[node].ip, self.plan.broker_port)
 
     @property
+    def dashboard_url(self) -> str | None:
+        """Where a browser finds the live page; None for a lab without one."""
+        return next((f"{spec.url}/" for spec in self.plan.dashboard()), None)
+
+    @property
     def links(self) -> LabLinks:
         """The links between the nodes, to cut and to heal; raises LabError for a lab that emulates none."""
         if not (specs := self.plan.links()):
@@ -142,63 +148,12 @@ def _run_directory(data: Path | None) -> Iterator[Path]:
     """The folder that a lab's processes write to; a temporary one, unless it is to be kept."""
     directory = data.absolute() if data else Path(tempfile.mkdtemp(prefix="skylark-"))
     try:
-        for name in ("logs", "redis", "objects"):
-            (directory / name).mkdir(parents=True, exist_ok=True)
+        try:
+            for name in ("logs", "redis", "objects"):
+                (directory / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabError(f"cannot write to {directory}: {error.strerror}; name another folder") from None
         yield directory
     finally:
         if data is None:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def node_stores(constellation: Constellation) -> dict[str, Store]:
-    """A client of the Redis of every node of a running lab, from its own constellation file."""
-    settings = from_environment(NodeSettings)
-    return {name: Store(node.ip, settings.redis_port, settings.password) for name, node in constellation.nodes.items()}
-
-
-class LabRecord:
-    """A file that tells other commands where the lab of a project runs; as a context manager, there while it does."""
-
-    def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
-        self.path = Path(tempfile.gettempdir()) / f"skylark-{os.getuid()}-{name}.json"
-
-    def __enter__(self) -> LabRecord:
-        """Raises LabError where a lab of this project runs already."""
-        running = self.read()
-        if running is not None:
-            raise LabError(f"a lab of this project runs already (process {running['pid']}); stop it first")
-        self._write({"pid": os.getpid(), "started_s": time.time(), "processes": []})
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.path.unlink(missing_ok=True)
-
-    def write(self, plan: Plan, processes: list[ProcessStatus]) -> None:
-        self._write(
-            {
-                "pid": os.getpid(),
-                "started_s": time.time(),
-                "tick_s": plan.tick_s,
-                "constellation": str(plan.constellation_path),
-                "processes": [
-                    {"name": p.spec.name, "node": p.spec.node, "role": p.spec.role, "url": p.spec.url, "pid": p.pid}
-                    for p in processes
-                ],
-            }
-        )
-
-    def read(self) -> dict[str, Any] | None:
-        """What a running lab wrote; None where none runs."""
-        try:
-            content: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return content if psutil.pid_exists(content.get("pid", -1)) else None
-
-    def _write(self, content: dict[str, Any]) -> None:
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        draft.replace(self.path)

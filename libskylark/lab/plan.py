@@ -14,6 +14,11 @@ from libskylark.config import NodeSettings, from_environment
 from libskylark.constellation import NODE_SERVICES, Constellation, ConstellationSpec
 from libskylark.errors import LabError
 from libskylark.event import TICK_TYPE
+from libskylark.lab.dashboard import APP as DASHBOARD_APP
+from libskylark.lab.dashboard import PORT as DASHBOARD_PORT
+from libskylark.lab.dashboard import THREADS as DASHBOARD_THREADS
+from libskylark.lab.dashboard import VARIABLE as DASHBOARD_VARIABLE
+from libskylark.lab.dashboard import DashboardConfig, WatchedProcess
 from libskylark.lab.doors import LinkDoors, at_addresses
 from libskylark.lab.link_server import APP as LINKS_APP
 from libskylark.lab.link_server import PORT as LINKS_PORT
@@ -42,7 +47,7 @@ class LabOptions:
     `tick_s` is the length of an epoch in seconds, None for the constellation's own; `network` the first two
     octets of the loopback addresses (a node's last two stay its own); `environment` is added to every process;
     `objects` are further files or folders of Broker and Trigger objects; with `links`, what one node sends to
-    another passes emulated links.
+    another passes emulated links; with `dashboard`, a further process serves the live page.
     """
 
     run_directory: Path
@@ -52,6 +57,7 @@ class LabOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     objects: tuple[Path, ...] = ()
     links: bool = False
+    dashboard: bool = False
 
 
 class Plan:
@@ -78,8 +84,9 @@ class Plan:
     def preload(self) -> list[str]:
         """Modules to import before forking; a user's module that fails to import is left to its own process."""
         imports = {name for source in self.project.functions.values() for name in source.imports}
-        links = [LINKS_APP.partition(":")[0]] if self.options.links else []
-        return [*_PRELOAD, *links, *sorted(imports - set(_PRELOAD))]
+        optional = {LINKS_APP: self.options.links, DASHBOARD_APP: self.options.dashboard}
+        wanted = [app.partition(":")[0] for app, is_wanted in optional.items() if is_wanted]
+        return [*_PRELOAD, *wanted, *sorted(imports - set(_PRELOAD))]
 
     @property
     def home(self) -> str:
@@ -105,8 +112,12 @@ class Plan:
         """What the clock starts: the broker that ticks, and the functions that wait for its tick."""
         return [spec for spec in self._all if self._ticks(spec)]
 
+    def dashboard(self) -> list[ProcessSpec]:
+        """The process that serves the live page, if there is one."""
+        return [self._dashboard] if self.options.dashboard else []
+
     def all_specs(self) -> list[ProcessSpec]:
-        return [*self.links(), *self.stores(), *self._all]
+        return [*self.links(), *self.stores(), *self._all, *self.dashboard()]
 
     @cached_property
     def _all(self) -> list[ProcessSpec]:
@@ -138,6 +149,34 @@ class Plan:
             self._log("links"),
             {**os.environ, LINKS_VARIABLE: str(path)},
             app=LINKS_APP,
+        )
+
+    @cached_property
+    def _dashboard(self) -> ProcessSpec:
+        path = self.options.run_directory / "dashboard.json"
+        host = f"{self.options.network}.0.1"  # 127.0.0.1, unless a second lab runs beside the first
+        DashboardConfig(
+            self.project.root.absolute().name,
+            self.constellation_path,
+            self.tick_s,
+            (host, "localhost"),
+            self._relay.url if self.options.links else "",
+            tuple(
+                WatchedProcess(spec.name, spec.node, spec.role, spec.address)
+                for spec in [*self.links(), *self.stores(), *self._all]
+            ),
+        ).write(path)
+        return ProcessSpec(
+            "dashboard",
+            "",
+            "dashboard",
+            host,
+            DASHBOARD_PORT,
+            self.project.root.absolute(),
+            self._log("dashboard"),
+            {**os.environ, DASHBOARD_VARIABLE: str(path)},
+            app=DASHBOARD_APP,
+            threads=DASHBOARD_THREADS,
         )
 
     def _redis(self, node: str) -> ProcessSpec:

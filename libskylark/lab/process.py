@@ -10,13 +10,13 @@ from typing import Any, Final, Literal
 
 from libskylark.errors import LabError
 
-Role = Literal["redis", "broker", "node-info", "elect", "function", "links"]
+Role = Literal["redis", "broker", "node-info", "elect", "function", "links", "dashboard"]
 WorkerClass = Literal["gthread", "asgi"]
 
 #: Brokers first, so that nothing new is delivered; Redis, and the links over which it is reached from other nodes,
 #: last, since all others write to it while they end.
 STOP_ORDER: Final[tuple[tuple[Role, ...], ...]] = (
-    ("broker",),
+    ("broker", "dashboard"),
     ("function", "elect", "node-info"),
     ("redis", "links"),
 )

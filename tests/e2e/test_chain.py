@@ -14,7 +14,7 @@ from libskylark.cli.main import cli
 from libskylark.event import Event, to_http
 from libskylark.eventing.journal import Outcome
 from libskylark.eventing.journey import JournalTail, Journey
-from libskylark.lab.lab import node_stores
+from libskylark.lab.record import node_stores
 from tests.e2e.harness import TOKEN, RunningProject
 
 FRAME = "dev.skylark.frame.captured"

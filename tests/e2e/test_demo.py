@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from libskylark.lab.lab import LabRecord
+from libskylark.lab.record import LabRecord
 from tests.e2e.harness import Command, copy_project, some_network
 
 

@@ -1,0 +1,1 @@
+"""The documentation, and in docs/generator what writes its reference from the code."""
