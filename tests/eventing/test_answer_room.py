@@ -140,7 +140,6 @@ def test_answers_that_are_not_stored_yet_are_bounded() -> None:
         assert not readers.reading
         await readers.store()
         await waiting
-        assert not readers.room.owes_too_much
         assert readers.reading == [answer]
 
     run(check)

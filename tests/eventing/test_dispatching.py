@@ -222,6 +222,28 @@ def test_nothing_of_an_attempt_that_breaks_off_is_held(tmp_path: Path, no_collec
     run(tmp_path, Subscriber(503), check)
 
 
+def test_long_answers_are_read_no_faster_than_they_are_stored(tmp_path: Path) -> None:
+    async def check(lab: Lab) -> None:
+        data = bytes(9 * 1024 * 1024)
+        lab.subscriber.answers[203] = REPLY.replace(b"Length: 0", b"Length: %d" % len(data)) + b"\r\n" + data
+        lab.shelf.stores = False
+        lab.dispatcher.exchange([lab.subscription("t")])
+        for number in range(10):
+            lab.offer(str(number), "t")
+        for _ in range(8):  # what has room, and one beyond
+            assert (await lab.shelf.next())[1] == "replied"
+        assert lab.dispatcher._answers.held_bytes > 8 * len(data)
+        await settle()
+        assert lab.shelf.ends.empty()
+        lab.shelf.stores = True
+        for stored in lab.shelf.stored:
+            stored.set_result([])
+        for _ in range(2):
+            assert (await lab.shelf.next())[1] == "replied"
+
+    run(tmp_path, Subscriber(203), check)
+
+
 def test_letters_count_until_they_are_stored(tmp_path: Path) -> None:
     async def check(lab: Lab) -> None:
         lab.shelf.stores = False

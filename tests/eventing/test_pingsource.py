@@ -289,7 +289,6 @@ def test_a_changed_source_does_not_wait_for_the_pause_of_the_former() -> None:
 def test_a_source_that_failed_begins_anew_once_it_is_changed(caplog: pytest.LogCaptureFixture) -> None:
     time = FakeTime(NOON_S + 1)
     stream = FakeStream(time)
-    stream.away = (0, 0)
 
     async def run() -> None:
         redis = cast(Stream, stream)
@@ -317,10 +316,10 @@ def test_an_event_that_nobody_would_take_is_given_up_and_the_next_one_tried(
     to: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     time = FakeTime(NOON_S + 1)
-    spec = source().spec.model_copy(update={"content_type": "té", "ce_overrides": None})
     overrides = CloudEventOverrides(extensions={"expirytime": "soon"})
+    spec = source().spec.model_copy(update={"content_type": "té", "ce_overrides": overrides})
     target = to if "://" not in to else Target(URL(to))
-    faulty = source().model_copy(update={"spec": spec.model_copy(update={"ce_overrides": overrides})})
+    faulty = source().model_copy(update={"spec": spec})
 
     async def run() -> None:
         stream = cast(Stream, FakeStream(time))
