@@ -25,7 +25,7 @@ from libskylark.errors import (
 )
 from libskylark.event import TRACE, Event, from_http, to_http
 from libskylark.execution import PARAMETERS, Execution, Handler, Result, Services
-from libskylark.logs import about
+from libskylark.logs import about, fields_of
 from libskylark.memory import Ledger, RedisLedger
 from libskylark.metrics import CONTENT_TYPE, FunctionMetrics
 from libskylark.nodeservices import NodeServices
@@ -128,7 +128,7 @@ class Function(Flask):
         epoch = self.execution.context(event).epoch
         parent = request.headers.get(TRACE) or event.attributes.get(TRACE)
         with (
-            about(chain=event.chain, event_id=event.id, type=event.type, epoch=epoch),
+            about(**{**fields_of(event), "epoch": epoch}),
             span(f"handle {event.type}", "consumer", parent, **_told(event, epoch)) as current,
         ):
             response, outcome = self._answer_to(handler, event)

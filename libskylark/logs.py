@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, Protocol, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +70,24 @@ def configure_logs(role: str, node: str, settings: LogSettings, stream: TextIO |
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove_meta, *ends]))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+
+
+class Named(Protocol):
+    """An event, as far as a line names it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def chain(self) -> str: ...
+    @property
+    def epoch(self) -> int | None: ...
+
+
+def fields_of(event: Named) -> dict[str, Any]:
+    """What a line about an event has beside its words, for `extra` or `about`."""
+    return {"chain": event.chain, "event_id": event.id, "type": event.type, "epoch": event.epoch}
 
 
 @contextmanager

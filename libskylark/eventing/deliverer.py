@@ -22,6 +22,7 @@ from libskylark.eventing.outcome import End, for_sink, undelivered
 from libskylark.eventing.readdressing import Readdresser
 from libskylark.eventing.resolve import Target
 from libskylark.eventing.subscriptions import Subscription, Subscriptions
+from libskylark.logs import fields_of
 from libskylark.tracing import span, traceparent
 
 _NO_ROOM: Final = 507
@@ -79,7 +80,12 @@ class Deliverer:
     async def _nowhere(self, trigger: str, cargo: Cargo, result: Result | None = None) -> End:
         content = await cargo.load()
         reason = f"no Trigger {trigger} any more"
-        log.warning("event %s: %s; kept in the dead letters", content.event.id, reason)
+        log.warning(
+            "event %s: %s; kept in the dead letters",
+            content.event.id,
+            reason,
+            extra={**fields_of(content.event), "trigger": trigger},
+        )
         return End("dead-lettered", result or Result(Answer(0, reason), 0), letter=content, reason=reason)
 
     async def _delivered(self, subscription: Subscription, cargo: Cargo, lane: Lane) -> End:
@@ -163,13 +169,15 @@ class Deliverer:
     ) -> End:
         """To the dead letter sink if there is one that takes it, else to the dead letters: the event, or its reply."""
         answer = result.answer
+        event = (reply or cargo.known).event
         log.warning(
             "%s: event %s of %s is dead after %d attempts: %s",
             subscription.trigger,
-            (reply or cargo.known).event.id,
-            (reply or cargo.known).event.source,
+            event.id,
+            event.source,
             result.attempts,
             answer.reason,
+            extra={**fields_of(event), "trigger": subscription.trigger},
         )
         if subscription.sink is not None:
             write = partial(_written_for_sink, subscription, subscription.sink, cargo, reply, answer)

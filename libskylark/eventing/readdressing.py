@@ -13,6 +13,7 @@ from libskylark.event import NODE, OWNER
 from libskylark.eventing.delivery import Answer, Courier, write_request
 from libskylark.eventing.entry import Content, NewEntry
 from libskylark.eventing.intake import Intake, passed_on
+from libskylark.logs import fields_of
 
 log = logging.getLogger("skylark.broker")
 
@@ -71,11 +72,13 @@ class Readdresser:
         try:
             new = self._readdressed(trigger, node, content, answer)
         except InvalidEvent as error:
-            log.warning("%s: event %s stays with %s: %s", trigger, content.event.id, node, error)
+            fields = {**fields_of(content.event), "trigger": trigger}
+            log.warning("%s: event %s stays with %s: %s", trigger, content.event.id, node, error, extra=fields)
             return None
         self._gone.add(node)
         other = new.content.event.attributes[NODE]
-        log.warning("%s: event %s goes to %s, %s is gone", trigger, content.event.id, other, node)
+        fields = {**fields_of(content.event), "trigger": trigger}
+        log.warning("%s: event %s goes to %s, %s is gone", trigger, content.event.id, other, node, extra=fields)
         return new
 
     def _readdressed(self, trigger: str, node: str, content: Content, answer: Answer) -> NewEntry:

@@ -113,8 +113,10 @@ def test_a_dead_letter_keeps_everything_and_its_reason_what_the_subscriber_said(
     assert letter.headers == {"traceparent": TRACE_ID, "x-request-id": "r-1"}
     moments = [datetime.fromisoformat(time) for time in (letter.arrived or "", letter.attributes["knativearrivaltime"])]
     assert abs(moments[0] - moments[1]) <= timedelta(milliseconds=1)  # one is rounded, the other cut
-    messages = [json.loads(line)["message"] for line in broker.log.read_text().splitlines() if line.startswith("{")]
-    assert [message for message in messages if message.endswith(f"is dead after 1 attempts: {reason}")]
+    lines = [json.loads(line) for line in broker.log.read_text().splitlines() if line.startswith("{")]
+    (told,) = [line for line in lines if line["message"].endswith(f"is dead after 1 attempts: {reason}")]
+    assert (told["chain"], told["event_id"], told["trigger"]) == ("chain-1", sent.id, "default/wanted")
+    assert (told["node"], told["role"], told["level"]) == ("here", "broker", "warning")
 
 
 def test_an_answer_without_ttl_is_kept_for_those_that_would_have_taken_it(lab: Lab) -> None:
