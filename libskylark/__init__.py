@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from libskylark.emission import Reply
     from libskylark.errors import BadInput, SettingError, SkylarkError
     from libskylark.event import Event
-    from libskylark.execution import Context, Reply
+    from libskylark.execution import Context
     from libskylark.function import Function
 
 __all__ = ["BadInput", "Context", "Event", "Function", "Reply", "SettingError", "SkylarkError", "__version__"]
@@ -25,7 +26,7 @@ _MODULES = {
     "SkylarkError": "errors",
     "Event": "event",
     "Context": "execution",
-    "Reply": "execution",
+    "Reply": "emission",
     "Function": "function",
 }
 

@@ -1,4 +1,4 @@
-"""One event through one handler: read, run, choose the successor, and commit all effects together or none."""
+"""One event through one handler: read, run, make what leaves, and commit all effects together or none."""
 
 from __future__ import annotations
 
@@ -9,35 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from libskylark.clock import Clock, Ticks, rfc3339
+from libskylark.clock import Clock, Ticks
 from libskylark.config import NodeSettings
-from libskylark.errors import (
-    CodecError,
-    FunctionError,
-    InvalidEvent,
-    MemoryConflict,
-    MemoryFenced,
-)
-from libskylark.event import (
-    CAUSE,
-    CHAIN,
-    EPOCH,
-    EXPIRY,
-    KEY,
-    NODE,
-    OWNER,
-    PARTITION,
-    POLICY,
-    STATE,
-    TRACE,
-    Event,
-    derived_id,
-    encode_data,
-    to_http,
-)
-from libskylark.fields import Fields, Frames
-from libskylark.jobs import Job, Push, encode
-from libskylark.key import StateKey
+from libskylark.emission import NOTHING, Emitter, Reply
+from libskylark.errors import CodecError, FunctionError, MemoryConflict, MemoryFenced
+from libskylark.event import NODE, OWNER, Event
+from libskylark.fields import Fields
+from libskylark.jobs import Job, encode
 from libskylark.memory import (
     Committed,
     Conflict,
@@ -46,15 +24,12 @@ from libskylark.memory import (
     MemoryName,
     Opened,
     Owner,
-    event_name,
     memory_fields,
 )
 from libskylark.metering import Meter
 from libskylark.nodeservices import Successors
-from libskylark.policy import Decision
-from libskylark.state import IncomingState, States, encode_inline, incoming_state, redis_key, stored_frames
+from libskylark.state import IncomingState, States, incoming_state
 from libskylark.timing import Timing
-from libskylark.tracing import traceparent
 
 log = logging.getLogger("skylark.function")
 
@@ -63,10 +38,6 @@ PARAMETERS: Final = ("event", "state", "memory", "context")
 
 # A handler whose memory was written by another run meanwhile starts over, at most so often.
 _RUNS: Final = 5
-
-# Many servers and proxies take 8 KiB of headers, and what is on the way adds some of its own. State rides inside the
-# event only where its other attributes leave the room.
-_MOST_HEADER_BYTES: Final = 7168
 
 
 class Services(Protocol):
@@ -81,18 +52,6 @@ class Owners(Protocol):
     """Who owns an anchored memory (see ownership.Ownership)."""
 
     def find(self, name: MemoryName, epoch: int) -> Owner: ...
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a handler returns to say more than the data of the emitted event."""
-
-    data: Any = None
-    type: str | None = None
-    subject: str | None = None
-    partition: str | None = None
-    content_type: str | None = None
-    new_chain: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,23 +94,11 @@ class _Run:
 
     name: MemoryName
     event: Event
+    context: Context
     state: IncomingState
     memory: Fields
     opened: Opened
     owner: Owner | None
-
-
-@dataclass(frozen=True)
-class _Emission:
-    """What leaves: the event, the state captured on this node under a key, and its push to the successor."""
-
-    event: Event | None
-    key: str = ""
-    frames: Frames = field(default_factory=dict)
-    push: Push | None = None
-
-
-_NOTHING: Final = _Emission(None)
 
 
 class Execution:
@@ -177,6 +124,7 @@ class Execution:
         self.services = services
         self.clock = clock
         self.owners = owners
+        self._emitter = Emitter(function, emits, settings, clock)
         self._ticks = Ticks(settings.tick_s)
         self._state_ttl_ms = int(settings.state_ttl_s * 1000)
 
@@ -194,7 +142,7 @@ class Execution:
             if owner is not None and not owner.serves(self.settings.node):
                 return self._follow(name, event, owner)
             state = incoming_state(event, self.settings.node, meter.states)
-            run = _Run(name, event, state, memory_fields(meter.ledger, name), opened, owner)
+            run = _Run(name, event, self.context(event), state, memory_fields(meter.ledger, name), opened, owner)
             returned = self._call(handler, run)
             reads = state.reads()  # before the rest of the state is fetched, only to be carried on
             meter.note_inline(event, state)
@@ -234,7 +182,7 @@ class Execution:
             "event": run.event,
             "state": run.state.fields,
             "memory": run.memory,
-            "context": self.context(run.event),
+            "context": run.context,
         }
         returned = handler(**{name: offered[name] for name in inspect.signature(handler).parameters})
         return returned if returned is None or isinstance(returned, Reply) else Reply(returned)
@@ -242,7 +190,10 @@ class Execution:
     def _kept(self, run: _Run, returned: Reply | None, reads: Mapping[str, int]) -> Effects:
         try:
             written, removed = run.memory.written(), run.memory.removed()
-            emission = self._emit(run, returned) if returned is not None else _NOTHING
+            emission = NOTHING
+            if returned is not None:
+                ask, suspects = self.services.successors, run.opened.suspects
+                emission = self._emitter.emit(run.event, run.context.epoch, returned, run.state.fields, ask, suspects)
         except CodecError as error:  # of what the handler wrote: no fault of the event
             raise FunctionError(f"function {self.function!r} left a value that cannot be kept: {error}") from None
         jobs: list[Job] = [*([emission.push] if emission.push else []), *run.state.retirements(self.function)]
@@ -264,92 +215,6 @@ class Execution:
             jobs=tuple(encode(job) for job in jobs),
             consumed=run.state.consumed(self.function),
         )
-
-    def _emit(self, run: _Run, reply: Reply) -> _Emission:
-        """The emitted event, addressed; with it the state that is captured on this node, if any."""
-        emitted = self._envelope(run.event, reply)
-        frames = run.state.fields.frames()
-        size_bytes = sum(map(len, frames.values()))
-        successors = self.services.successors(emitted.type)
-        now_s = self.clock.now_s()
-        decision, runs_on = None, None  # while elect is silent, state stays here and the event finds its address later
-        if successors is not None:
-            decision, runs_on = successors.place(len(emitted.data) + size_bytes, now_s, run.opened.suspects)
-        emitted = emitted.with_attributes(**{NODE: runs_on})
-        if not frames:
-            return _Emission(emitted)
-        # Encoded, it is longer still: megabytes are not encoded only to find that.
-        if size_bytes <= self.settings.inline_limit_bytes:
-            inline = encode_inline(frames)
-            carrying = emitted.with_attributes(**{STATE: inline})
-            if len(inline) <= self.settings.inline_limit_bytes and _header_bytes(carrying) <= _MOST_HEADER_BYTES:
-                return _Emission(carrying)
-        node = decision.candidate.node if decision else self.settings.node
-        key = StateKey.of_chain(emitted.chain, node, emitted.id)
-        emitted = emitted.with_attributes(**{KEY: str(key)})
-        stored = stored_frames(frames, successors.functions if successors else ())
-        push = _push(key, decision, successors, size_bytes, now_s) if decision and successors else None
-        return _Emission(emitted, redis_key(key), stored, push if node != self.settings.node else None)
-
-    def _envelope(self, event: Event, reply: Reply) -> Event:
-        """The emitted event but for its address and state; its id depends on the event and the function only."""
-        event_type = reply.type or self.emits
-        if event_type is None:
-            raise FunctionError(
-                f"function {self.function!r} returned a {type(reply.data).__name__} but emits no event type; "
-                f"write Function({self.function!r}, emits=...) or return None"
-            )
-        now_s = self.clock.now_s()
-        event_id = derived_id(event_name(event), self.function)  # the same wherever the event was made
-        try:
-            body, content_type = encode_data(reply.data)
-        except (TypeError, ValueError) as error:
-            raise FunctionError(f"function {self.function!r} returned what is no JSON: {error}") from None
-        inherited = {} if reply.new_chain else event.attributes
-        attributes = {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": f"/nodes/{self.settings.node}/functions/{self.function}",
-            "type": event_type,
-            "time": rfc3339(now_s),
-            "subject": reply.subject or event.subject,
-            "datacontenttype": reply.content_type or content_type,
-            CHAIN: event_id if reply.new_chain else event.chain,
-            CAUSE: event.id,
-            PARTITION: reply.partition or event.attributes.get(PARTITION),
-            EPOCH: str(self.context(event).epoch),
-            POLICY: self.settings.policy,
-            EXPIRY: inherited.get(EXPIRY) or rfc3339(now_s + self.settings.state_ttl_s),
-            TRACE: traceparent() or event.attributes.get(TRACE),
-        }
-        emitted = Event({name: value for name, value in attributes.items() if value}, body)
-        try:
-            to_http(emitted)  # what cannot be sent must not be recorded as this run's reply
-        except InvalidEvent as error:
-            raise FunctionError(f"function {self.function!r} returned what is no event: {error}") from None
-        return emitted
-
-
-def _header_bytes(event: Event) -> int:
-    """What an event's attributes take as HTTP headers, in percent-encoding where that is needed."""
-    headers, _ = to_http(event)
-    return sum(len(name) + len(value) + len(": \r\n") for name, value in headers.items())
-
-
-def _push(key: StateKey, decision: Decision, successors: Successors, size_bytes: int, now_s: float) -> Push:
-    candidate = decision.candidate
-    return Push(
-        key=str(key),
-        to=candidate.node,
-        policy=decision.policy,
-        predicted_ms=candidate.move_time_ms(size_bytes),
-        hops=candidate.hops,
-        bottleneck_mbps=candidate.bottleneck_mbps,
-        objective_ms=successors.max_latency_ms,
-        size_bytes=size_bytes,
-        refused=decision.refused,
-        captured_s=now_s,
-    )
 
 
 def _record(event: Event) -> bytes:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from libskylark import binding
 from libskylark import event as module
+from libskylark.binding import is_json
 from libskylark.errors import BadInput, InvalidEvent
-from libskylark.event import Event, derived_id, encode_data, from_http, is_json, to_http
+from libskylark.event import Event, derived_id, encode_data, from_http, to_http
 
 BINARY = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
 STRUCTURED = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
@@ -435,8 +437,8 @@ def test_an_event_is_written_as_the_sdk_writes_it(attributes: dict[str, str], co
 
 def test_a_usual_event_needs_no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = Event.new("t", "/s", {"x": 1}, time="2026-11-24T00:00:00Z", subject="s", partitionkey="p")
-    monkeypatch.delattr(module, "to_binary")
-    monkeypatch.delattr(module, "from_binary")
+    monkeypatch.delattr(binding, "to_binary")
+    monkeypatch.delattr(binding, "from_binary")
     headers, body = to_http(usual)
     read = from_http(headers.items(), body)
     assert read == usual

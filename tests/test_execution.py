@@ -10,9 +10,10 @@ import pytest
 
 from libskylark.codec import decode
 from libskylark.codec import encode as encode_value
+from libskylark.emission import Reply
 from libskylark.errors import CodecError, FunctionError, KeyFormatError, MemoryConflict, StateMissing, StoreError
 from libskylark.event import Event
-from libskylark.execution import Context, Execution, Reply, Result
+from libskylark.execution import Context, Execution, Result
 from libskylark.jobs import JOBS, Job, Push, Retire
 from libskylark.jobs import decode as decode_job
 from libskylark.key import StateKey

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import psutil
 
-from libskylark.bench.traffic import TYPE, Load, Passage, traffic
+from libskylark.bench.load import TYPE, Load, Passage
+from libskylark.bench.traffic import traffic
 from libskylark.config import NodeSettings, from_environment
 from libskylark.lab.process import ProcessSpec, Role
 from libskylark.lab.redis_server import find_redis_server, redis_command

@@ -18,7 +18,7 @@ from libskylark.errors import BrokerUnavailable
 from libskylark.event import NODE, PARTITION, STATE, Event
 from libskylark.eventing.journal import Duplicate, Outcome
 from libskylark.eventing.journey import JournalTail, Journey, Step
-from libskylark.lab.demo import is_decision
+from libskylark.lab.tally import is_decision
 from libskylark.sender import Sender
 from libskylark.state import encode_inline
 from libskylark.store import Store

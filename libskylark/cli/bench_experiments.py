@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +24,13 @@ from libskylark.cli.options import (
     project_option,
     results_option,
 )
+from libskylark.constellation import Constellation
 from libskylark.project import read_project
 
 Number = TypeVar("Number", bound=float)
+Options = TypeVar("Options")
+Measure = Callable[[Constellation, Options, workflows.Progress], tuple[dict[str, Any], list[dict[str, Any]]]]
+Show = Callable[[Console, dict[str, Any]], None]
 
 
 class Numbers(click.ParamType[tuple[Number, ...]]):
@@ -63,6 +68,36 @@ class Ways(click.ParamType[tuple[Way, ...]]):
         return found
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """What both experiments can be told; the names are those of the options below."""
+
+    quick: bool
+    ways: Sequence[Way]
+    seed: int
+    epoch: int
+    kind: Kind
+    network: str
+    project: Path
+    results: Path | None
+    as_json: bool
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What the options of either measurement take by the same names."""
+        return {name: getattr(self, name) for name in ("ways", "seed", "epoch", "kind", "network")}
+
+    def run(self, name: str, measure: Measure[Options], options: Options, show: Show) -> None:
+        """Measures, keeps and shows the figures; raises LabError where the lab does not start or state gets stuck."""
+        screen, setting = console(quiet=self.as_json), Setting.now(self.seed)
+        figures, raw = measure(read_project(self.project).constellation, options, screen.print)
+        keep(self.results, name, figures, setting, raw=raw)
+        if self.as_json:
+            print_json(figures)
+        else:
+            show(screen, figures)
+
+
 def _experiment_options(command: Command) -> Command:
     """What both experiments can be told."""
     for option in (
@@ -90,41 +125,24 @@ def _experiment_options(command: Command) -> Command:
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
               help="Runs of each policy at each size.")  # fmt: skip
 @_experiment_options
-def workflow(
-    sizes_mb: Sequence[float] | None,
-    rounds: int,
-    quick: bool,
-    ways: Sequence[Way],
-    seed: int,
-    epoch: int,
-    kind: Kind,
-    network: str,
-    project: Path,
-    results: Path | None,
-    as_json: bool,
-) -> None:
+def workflow(sizes_mb: Sequence[float] | None, rounds: int, **told: Any) -> None:
     """How long a chain of four stages takes, each reading the state of the one before, under all policies.
 
     Starts the constellation with emulated links: pinned to nodes as the original was, and with every stage on every
     node. Beside our policies stands the original of 2024 as we re-created it. The limit is what the links need.
     """
-    sizes_mb = sizes_mb or (workflows.QUICK_SIZES_MB if quick else workflows.SIZES_MB)
-    options = workflows.Options(sizes_mb, rounds, ways, seed=seed, epoch=epoch, kind=kind, network=network)
-    screen, setting = console(quiet=as_json), Setting.now(seed)
-    figures, raw = workflows.measure(read_project(project).constellation, options, screen.print)
-    keep(results, "workflow", figures, setting, raw=raw)
-    if as_json:
-        print_json(figures)
-    else:
-        _show_workflow(screen, figures["rows"])
+    experiment = Experiment(**told)
+    sizes_mb = sizes_mb or (workflows.QUICK_SIZES_MB if experiment.quick else workflows.SIZES_MB)
+    options = workflows.Options(sizes_mb, rounds, **experiment.conditions)
+    experiment.run("workflow", workflows.measure, options, _show_workflow)
 
 
-def _show_workflow(screen: Console, rows: Sequence[dict[str, Any]]) -> None:
+def _show_workflow(screen: Console, figures: dict[str, Any]) -> None:
     table = Table(
         "MB", "policy", "ms", "95 %", "limit", "read", "write", "local", "hops", "MB sent", "missed", box=None
     )
     for pinned in (True, False):
-        for row in (row for row in rows if row["pinned"] is pinned):
+        for row in (row for row in figures["rows"] if row["pinned"] is pinned):
             cells = [f"{row['size_mb']:g}", row["policy"] if pinned else f"{row['policy']}, unpinned"]
             table.add_row(*cells, *(_times(row) if row["failed"] < row["runs"] else ["none ended"]))
     screen.print(table)
@@ -151,31 +169,18 @@ def _times(row: dict[str, Any]) -> list[str]:
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
               help="Runs of each policy with each number of chains.")  # fmt: skip
 @_experiment_options
-def throughput(
-    counts: Sequence[int] | None,
-    rounds: int,
-    quick: bool,
-    ways: Sequence[Way],
-    seed: int,
-    epoch: int,
-    kind: Kind,
-    network: str,
-    project: Path,
-    results: Path | None,
-    as_json: bool,
-) -> None:
+def throughput(counts: Sequence[int] | None, rounds: int, **told: Any) -> None:
     """How many chains with 2 MB of state end each second, where so many are started at once.
 
     The same chain as `skylark bench workflow`, pinned and not, under all policies.
     """
-    counts = counts or (throughputs.QUICK_COUNTS if quick else throughputs.COUNTS)
-    options = throughputs.Options(counts, rounds, ways, seed=seed, epoch=epoch, kind=kind, network=network)
-    screen, setting = console(quiet=as_json), Setting.now(seed)
-    figures, raw = throughputs.measure(read_project(project).constellation, options, screen.print)
-    keep(results, "throughput", figures, setting, raw=raw)
-    if as_json:
-        print_json(figures)
-        return
+    experiment = Experiment(**told)
+    counts = counts or (throughputs.QUICK_COUNTS if experiment.quick else throughputs.COUNTS)
+    options = throughputs.Options(counts, rounds, **experiment.conditions)
+    experiment.run("throughput", throughputs.measure, options, _show_throughput)
+
+
+def _show_throughput(screen: Console, figures: dict[str, Any]) -> None:
     table = Table(
         "at once", "policy", "a second", "95 %", "p50 ms", "p95 ms", "local", "MB sent each", "failed", box=None
     )

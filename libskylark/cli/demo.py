@@ -12,16 +12,18 @@ from rich.table import Table
 from libskylark.cli.options import (
     Tick,
     console,
-    dashboard_option,
+    dashboard_options,
     json_option,
     links_option,
     network_option,
     print_json,
     project_option,
+    wants_page,
 )
 from libskylark.eventing.journal import Accepted
 from libskylark.eventing.journey import Step
-from libskylark.lab.demo import ALARM_TYPE, FRAME_TYPE, Demo, DemoOptions, DemoReport
+from libskylark.lab.demo import Demo, DemoOptions, DemoReport
+from libskylark.lab.tally import ALARM_TYPE, FRAME_TYPE, Tally
 from libskylark.project import read_project
 
 
@@ -32,7 +34,7 @@ from libskylark.project import read_project
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Watch these images (GeoTIFF, PNG, JPEG) instead of the synthetic scene.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Another synthetic scene.")
-@dashboard_option
+@dashboard_options
 @links_option
 @network_option
 @project_option
@@ -45,6 +47,7 @@ def demo(
     images: Path | None,
     seed: int | None,
     dashboard: bool | None,
+    dashboard_port: int | None,
     links: bool,
     network: str,
     project: Path,
@@ -57,15 +60,19 @@ def demo(
     twice, or state was left that nobody will read. While it runs, a live page shows it, unless --json is given.
     """
     screen = console(quiet=as_json)
-    dashboard = not as_json if dashboard is None else dashboard
-    options = DemoOptions(frames, tick_s, images, seed, network, links, dashboard)
+    has_page = wants_page(dashboard, dashboard_port, otherwise=not as_json)
+    options = DemoOptions(frames, tick_s, images, seed, network, links, has_page, dashboard_port)
     with screen.status("starting the nodes") as status:
 
         def say(text: str) -> None:
             screen.print(text)
-            status.update("watching the frames")
+            status.update(progress(Tally(), frames))
 
-        report = Demo(read_project(project), options, say, lambda step: _tell(screen, step)).run()
+        def on_step(step: Step, tally: Tally) -> None:
+            _tell(screen, step)
+            status.update(progress(tally, frames))
+
+        report = Demo(read_project(project), options, say, on_step).run()
     summary = report.to_json()
     if as_json:
         print_json(summary)
@@ -73,6 +80,12 @@ def demo(
         _show(screen, report, summary)
     wrong = summary["frames_lost"] or summary["duplicate_decisions"] or summary["orphans"]
     context.exit(1 if wrong or not summary["frames_sent"] else 0)
+
+
+def progress(tally: Tally, frames: int) -> str:
+    """How far the demo is: `3 of 12 frames sent, 2 decided`."""
+    refused = f", {len(tally.refused)} refused" if tally.refused else ""
+    return f"{len(tally.frames)} of {frames} frames sent, {tally.decided} decided{refused}"
 
 
 def _tell(screen: Console, step: Step) -> None:

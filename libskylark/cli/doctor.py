@@ -17,7 +17,7 @@ from libskylark.cli.wording import counted
 from libskylark.constellation import Constellation, ConstellationSpec
 from libskylark.errors import DocumentError, LabError
 from libskylark.eventing.loading import Objects
-from libskylark.lab.checkup import Finding, examine_addresses, examine_machine
+from libskylark.lab.checkup import Finding, examine_addresses, examine_machine, examine_page
 from libskylark.lab.plan import LabOptions, Plan
 from libskylark.lab.process import ProcessSpec
 from libskylark.lab.record import LabRecord
@@ -55,9 +55,10 @@ def doctor(context: click.Context, network: str, project: Path, as_json: bool) -
 def _examine(root: Path, network: str) -> Iterator[Finding]:
     project, finding = _project(root)
     specs: list[ProcessSpec] = []
+    pages: list[ProcessSpec] = []
     fault = ""
     try:
-        specs = _specs(project, network)
+        specs, pages = _specs(project, network)
     except LabError as error:
         fault = str(error)
     yield from examine_machine(len(specs))
@@ -72,6 +73,7 @@ def _examine(root: Path, network: str) -> Iterator[Finding]:
         yield Finding("loopback", "bad", fault, "a loopback address for each node", step)
     else:
         yield from examine_addresses(specs)
+        yield from (examine_page(page, specs) for page in pages)
 
 
 def _project(root: Path) -> tuple[Project, Finding]:
@@ -90,10 +92,11 @@ def _project(root: Path) -> tuple[Project, Finding]:
         return alone, Finding("project", "notice", told, expected, "run `skylark check`")
 
 
-def _specs(project: Project, network: str) -> list[ProcessSpec]:
-    """The processes that `skylark up` would start."""
+def _specs(project: Project, network: str) -> tuple[list[ProcessSpec], list[ProcessSpec]]:
+    """The processes that `skylark up` would start, and beside them that of the live page."""
     with tempfile.TemporaryDirectory(prefix="skylark-doctor-") as folder:
-        return Plan(project, LabOptions(Path(folder), Path("redis-server"), network=network)).all_specs()
+        plan = Plan(project, LabOptions(Path(folder), Path("redis-server"), network=network, dashboard=True))
+        return [spec for spec in plan.all_specs() if spec.role != "dashboard"], plan.dashboard()
 
 
 def _show(screen: Console, finding: Finding) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from libskylark.cli.options import complete_nodes, console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
+from libskylark.cli.waiting import ask_all, require_an_answer
 from libskylark.clock import rfc3339
 from libskylark.jobs import MOVES_CAP, MoveRecord
 from libskylark.lab.moves import MovesSummary, collect_moves, summarise
@@ -43,10 +44,12 @@ def moves(node: str | None, count: int, project: Path, as_json: bool) -> None:
     if node is not None:
         lab.host(node)
         stores = {node: stores[node]}
-    found, faults = collect_moves(stores, count)
-    summary = summarise(found)
     errors = console(quiet=True)
-    for name, reason in faults.items():
+    answering, silent = ask_all(stores, errors)
+    require_an_answer(answering, silent)
+    found, faults = collect_moves(answering, count)
+    summary = summarise(found)
+    for name, reason in {**silent, **faults}.items():
         errors.print(f"[yellow]{name} tells no moves[/yellow]: {escape(reason)}")
     if as_json:
         print_json({"moves": [_to_json(move) for move in found], "summary": summary.to_json()})

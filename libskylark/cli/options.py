@@ -12,6 +12,7 @@ from rich.console import Console
 
 from libskylark.config import is_http_url, parse_duration_s
 from libskylark.errors import SkylarkError
+from libskylark.lab.dashboard import PORT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -103,13 +104,24 @@ def links_option(command: Command) -> Command:
     )(command)
 
 
-def dashboard_option(command: Command) -> Command:
-    """--dashboard / --no-dashboard: None where neither is given, for the command to decide."""
-    return click.option(
-        "--dashboard/--no-dashboard",
-        default=None,
-        help="Serve the live page, which shows the constellation moving, on this machine's loopback address.",
-    )(command)
+def dashboard_options(command: Command) -> Command:
+    """--dashboard / --no-dashboard and --dashboard-port, for `wants_page`."""
+    for option in (
+        click.option("--dashboard-port", type=click.IntRange(1, 65535), default=None, metavar="PORT",
+                     help=f"Serve the live page at this port.  [default: {PORT}, or the next one that is free]"),
+        click.option("--dashboard/--no-dashboard", default=None,
+                     help="Serve the live page, which shows the constellation moving, on this machine's loopback "
+                          "address."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def wants_page(dashboard: bool | None, port: int | None, otherwise: bool) -> bool:
+    """Whether to serve the live page: a port asks for it as well; `otherwise` where nothing is said of it."""
+    if dashboard is False and port is not None:
+        raise click.UsageError("found both --no-dashboard and --dashboard-port, expected one of them")
+    return (otherwise or port is not None) if dashboard is None else dashboard
 
 
 def results_option(command: Command) -> Command:

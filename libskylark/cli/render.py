@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from libskylark.cli.options import json_option, print_json, project_option
 from libskylark.constellation import Constellation, ConstellationSpec, NodeSpec, read_constellation
-from libskylark.errors import ClusterError
+from libskylark.errors import ClusterError, DocumentError, Fault
 from libskylark.project import CONSTELLATION
 from libskylark.render import RENDERED, nodes_folder, triggers_folder, with_nodes
 from libskylark.services.cluster import TYPE_LABEL, ClusterNode, ClusterNodes
 from libskylark.topology import NODE_TYPES
 from libskylark.yamlfile import replace_fields
+
+_NOT_THERE: Final = (
+    "is not there; call this in the project's folder, name the file with --constellation, "
+    "or write one (docs/reference/constellation.md): a project on one node needs none"
+)
 
 
 @click.command()
@@ -46,6 +52,8 @@ def render(
     Without --out that is written to the constellation's file as well.
     """
     path = constellation or project / CONSTELLATION
+    if not path.exists():
+        raise DocumentError([Fault(str(path), 0, "", _NOT_THERE)])
     described = read_constellation(path)
     if from_cluster:
         found = _nodes_of(ClusterNodes().list_nodes())

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from libskylark.cli.options import console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
+from libskylark.cli.waiting import ask_all, require_an_answer
 from libskylark.clock import Ticks
 from libskylark.errors import StoreUnavailable
 from libskylark.lab.census import count_node, count_orphans
@@ -46,9 +47,9 @@ def status(project: Path, targets: Path | None, as_json: bool) -> None:
         return
     tick_s = lab.record["tick_s"]
     epoch = Ticks(tick_s).epoch_at(time.time())
-    stores = node_stores(lab.constellation)
+    stores, silent = ask_all(node_stores(lab.constellation), console(quiet=True))
     access = lab.constellation.access(epoch)
-    nodes = [_node(lab, node, stores[node], node == access) for node in lab.constellation.nodes]
+    nodes = [_node(lab, node, stores.get(node) or silent[node], node == access) for node in lab.constellation.nodes]
     orphans = _orphans(lab, stores, nodes)
     report: dict[str, Any] = {
         "pid": lab.record["pid"],
@@ -63,6 +64,7 @@ def status(project: Path, targets: Path | None, as_json: bool) -> None:
         print_json(report)
     else:
         _show(console(), report)
+    require_an_answer(stores, silent)
 
 
 def _targets(lab: RunningLab) -> list[dict[str, Any]]:
@@ -74,7 +76,8 @@ def _targets(lab: RunningLab) -> list[dict[str, Any]]:
     ]
 
 
-def _node(lab: RunningLab, name: str, store: Store, above: bool) -> dict[str, Any]:
+def _node(lab: RunningLab, name: str, store: Store | str, above: bool) -> dict[str, Any]:
+    """What is known of a node; with a reason in place of a store, that is its fault."""
     node = lab.constellation.nodes[name]
     processes = [
         {**process, "alive": psutil.pid_exists(process["pid"])}
@@ -83,7 +86,7 @@ def _node(lab: RunningLab, name: str, store: Store, above: bool) -> dict[str, An
     ]
     found: dict[str, Any] = {"waiting": None, "dead_letters": None, "moving": None, "reads": {}}
     try:
-        found = asdict(count_node(store))
+        found |= {"fault": store} if isinstance(store, str) else asdict(count_node(store))
     except StoreUnavailable as error:
         found["fault"] = str(error)
     return {"node": name, "type": node.type, "host": node.ip, "above": above, "processes": processes, **found}

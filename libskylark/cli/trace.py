@@ -14,6 +14,7 @@ from rich.text import Text
 from libskylark.cli.journey_tree import Filtered, JourneyTree
 from libskylark.cli.options import console, json_option, print_json, project_option
 from libskylark.cli.running import RunningLab
+from libskylark.cli.waiting import ask_all, require_an_answer
 from libskylark.cli.wording import counted, name_silent, print_tree, told_ms
 from libskylark.errors import LabError
 from libskylark.eventing.generations import read_generations
@@ -41,8 +42,10 @@ def trace(name: str, names: bool, project: Path, as_json: bool) -> None:
     which clause does so. All is read from the journals of the nodes, which keep the last 20,000 records or so each.
     """
     lab = RunningLab(project)
-    stores = node_stores(lab.constellation)
+    stores, silent = ask_all(node_stores(lab.constellation), console(quiet=True))
+    require_an_answer(stores, silent)
     journals = read_journals(stores)
+    journals.silent.update(silent)
     name_silent(journals.silent, "its journal")
     journey = Journey(_the_chain(journals, name))
     for step in steps_of(journals.steps, journey.chain):

@@ -10,7 +10,15 @@ from pathlib import Path
 import click
 
 from libskylark.cli.live import starting, watching
-from libskylark.cli.options import Tick, console, dashboard_option, links_option, network_option, project_option
+from libskylark.cli.options import (
+    Tick,
+    console,
+    dashboard_options,
+    links_option,
+    network_option,
+    project_option,
+    wants_page,
+)
 from libskylark.lab.lab import Lab
 from libskylark.lab.process import ProcessEvent
 from libskylark.project import read_project
@@ -21,12 +29,18 @@ from libskylark.project import read_project
               help="Length of an epoch, at least 0.5s.  [default: the constellation's, 60s]")  # fmt: skip
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Keep the stores' files here between runs.  [default: forget them]")  # fmt: skip
-@dashboard_option
+@dashboard_options
 @links_option
 @network_option
 @project_option
 def up(
-    tick_s: float | None, data: Path | None, dashboard: bool | None, links: bool, network: str, project: Path
+    tick_s: float | None,
+    data: Path | None,
+    dashboard: bool | None,
+    dashboard_port: int | None,
+    links: bool,
+    network: str,
+    project: Path,
 ) -> None:
     """Run the project in this folder: every node, its Redis, broker, elect, node-info and functions.
 
@@ -34,6 +48,7 @@ def up(
     drains what is under way and stops; no process and no temporary file stays behind. In a terminal, a table
     follows the nodes: processes, events that wait, moves, dead letters.
     """
+    has_page = wants_page(dashboard, dashboard_port, otherwise=False)
     found = read_project(project)
     screen = console()
     stopping = threading.Event()
@@ -47,7 +62,17 @@ def up(
             screen.print(f"[red]gave up[/red] {event.name}")
 
     started_s = time.monotonic()
-    with Lab(found, tick_s, network, data=data, on_event=on_event, links=links, dashboard=bool(dashboard)) as lab:
+    lab = Lab(
+        found,
+        tick_s,
+        network,
+        data=data,
+        on_event=on_event,
+        links=links,
+        dashboard=has_page,
+        dashboard_port=dashboard_port,
+    )
+    with lab:
         with starting(screen, lab) as ready:
             lab.start_nodes(ready)
             lab.start_clock(on_ready=ready)
@@ -60,8 +85,8 @@ def up(
         )
         if links:
             screen.print("what one node sends another passes emulated links: the constellation's latency and bandwidth")
-        if lab.dashboard_url:
-            screen.print(f"watch it at {lab.dashboard_url}")
+        if lab.invitation:
+            screen.print(lab.invitation)
         screen.print(f"send events to {lab.broker_url(lab.plan.home)}; Ctrl-C stops")
         with watching(screen, lab):
             stopping.wait()

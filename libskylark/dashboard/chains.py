@@ -12,7 +12,7 @@ from libskylark.event import TICK_TYPE
 from libskylark.eventing.journal import Accepted, Outcome
 from libskylark.eventing.journey import Journey, Step
 from libskylark.eventing.lineage import Delivery, Visit, grow, walk
-from libskylark.lab.demo import ELECTED_TYPE
+from libskylark.lab.tally import ELECTED_TYPE
 from libskylark.services.completed import COMPLETED_TYPE
 
 _MOST_CHAINS: Final = 300

@@ -17,7 +17,7 @@ from libskylark.errors import SkylarkError
 from libskylark.event import Event
 from libskylark.eventing.journal import Accepted
 from libskylark.eventing.journey import Step
-from libskylark.lab.demo import ALARM_TYPE, HOTSPOTS_TYPE
+from libskylark.lab.tally import ALARM_TYPE, HOTSPOTS_TYPE
 from libskylark.memory import MemoryKeys, MemoryName, event_name
 from libskylark.store import Store
 

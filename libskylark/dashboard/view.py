@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -13,6 +11,7 @@ from libskylark.clock import Clock, Ticks
 from libskylark.constellation import Constellation
 from libskylark.dashboard.chains import CLOCKWORK, Chains, function_of, seconds
 from libskylark.dashboard.findings import Findings
+from libskylark.dashboard.moves import Moves
 from libskylark.dashboard.news import News
 from libskylark.dashboard.places import Held, Places
 from libskylark.dashboard.traffic import Traffic, link_json
@@ -23,7 +22,6 @@ from libskylark.jobs import MoveRecord
 from libskylark.lab.dashboard import DashboardConfig
 
 _FRESH_S: Final = 5.0  # what is older is history when it is read, and moves nothing on the page
-_MOST_MOVES: Final = 60
 _FRAMES_SHOWN: Final = 8
 
 
@@ -42,9 +40,8 @@ class View:
         self._chains = Chains()
         self._traffic = Traffic(constellation)
         self._places = Places(frozenset(constellation.functions))
-        self._handovers: deque[dict[str, Any]] = deque(maxlen=_MOST_MOVES)
-        self._pushes: deque[dict[str, Any]] = deque(maxlen=_MOST_MOVES)
-        self._counters = {"events": 0, "retries": 0, "dead_letters": 0, "handovers": 0, "pushes": 0, "violations": 0}
+        self._moves = Moves()
+        self._counters = {"events": 0, "retries": 0, "dead_letters": 0}
         self._cuts: dict[frozenset[str], str] = {}
         self._told: dict[str, Any] = {}  # kind of news -> what was told last
         self._described = {name: _described(constellation, name) for name in constellation.nodes}
@@ -71,7 +68,7 @@ class View:
                 "links": self._links(),
                 "memories": self._places.memories(),
                 "counters": self._counted(),
-                "handovers": sorted(self._handovers, key=_finished_s, reverse=True),
+                "handovers": self._moves.handovers(),
                 "frames": list(self._findings.frames.values())[: -_FRAMES_SHOWN - 1 : -1],
                 "alarms": list(self._findings.alarms.values())[::-1],
             }
@@ -96,12 +93,11 @@ class View:
         if name not in self._constellation.nodes:
             return None
         with self._lock:
-            moves = [move for move in [*self._handovers, *self._pushes] if name in (move["source"], move["target"])]
             return {
                 **self._node(name),
                 "memories": [memory for memory in self._places.memories() if memory["node"] == name],
                 "bundles": self._places.states(name),
-                "moves": sorted(moves, key=_finished_s, reverse=True),
+                "moves": self._moves.of(name),
             }
 
     # What the collector brings
@@ -139,7 +135,7 @@ class View:
         """Records of moves, each once."""
         with self._lock:
             for record in moves:
-                self._take_move(record, _move_json(record))
+                self._take_move(record)
 
     def take_cuts(self, cuts: dict[frozenset[str], str]) -> None:
         """Pairs of nodes that are cut off from each other -> how."""
@@ -161,13 +157,10 @@ class View:
             self._tell_if_new("memories", self._places.memories)
             self._tell_if_new("counters", self._counted)
 
-    def _take_move(self, record: MoveRecord, move: dict[str, Any]) -> None:
-        is_memory = record.kind == "memory"
-        (self._handovers if is_memory else self._pushes).append(move)
-        self._counters["handovers" if is_memory else "pushes"] += 1
-        self._counters["violations"] += record.met is False
+    def _take_move(self, record: MoveRecord) -> None:
+        move = self._moves.add(record)
         path = self._traffic.crossed(record.source, record.target, record.sent_bytes)
-        if is_memory:
+        if record.kind == "memory":
             self._news.add({"kind": "handover", "handover": move})
         if self._clock.now_s() - record.finished_s < _FRESH_S:
             self._news.add({"kind": "travel", "what": record.kind, "path": path, "move": move})
@@ -218,7 +211,7 @@ class View:
         return {**self._described[name], **self._places.node(name)}
 
     def _counted(self) -> dict[str, Any]:
-        return {**self._counters, "reads": self._places.reads()}
+        return {**self._counters, **self._moves.counters, "reads": self._places.reads()}
 
 
 def _described(constellation: Constellation, name: str) -> dict[str, Any]:
@@ -226,10 +219,6 @@ def _described(constellation: Constellation, name: str) -> dict[str, Any]:
     node = constellation.nodes[name]
     functions = [function for function in constellation.functions if name in constellation.hosts(function)]
     return {"name": name, "type": node.type, "host": node.ip, "functions": functions}
-
-
-def _finished_s(move: dict[str, Any]) -> float:
-    return float(move["finished_s"])
 
 
 def _event_of(step: Step) -> dict[str, Any]:
@@ -249,14 +238,4 @@ def _run(node: str, record: Outcome) -> dict[str, Any]:
         "outcome": record.outcome,
         "attempts": record.attempts,
         "duration_ms": record.duration_ms,
-    }
-
-
-def _move_json(record: MoveRecord) -> dict[str, Any]:
-    """The record, but that JSON has no infinity; with an id by which it is known again."""
-    return {
-        "id": f"{record.source} {record.what} {record.finished_s:.6f}",
-        **vars(record),
-        "predicted_ms": record.predicted_ms if math.isfinite(record.predicted_ms) else None,
-        "refused": [{"node": node, "reason": reason} for node, reason in record.refused],
     }

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from libskylark.event import is_json
+from libskylark.binding import is_json
 
 _LINE_BYTES: Final = 1024
 _DOCUMENT_BYTES: Final = 64 * 1024  # a longer one is not parsed for its one sentence

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import re
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,6 +22,7 @@ import psutil
 
 import libskylark
 from libskylark.errors import LabError, SettingError
+from libskylark.lab.ports import cannot_listen, holders, next_free_port, told_holder
 from libskylark.lab.process import ProcessSpec
 from libskylark.lab.redis_server import SERVER_VARIABLE, find_redis_server
 
@@ -77,11 +77,47 @@ def require_free_ports(specs: Iterable[ProcessSpec]) -> None:
             raise LabError(f"{finding.name}: {finding.found}; {finding.next_step}")
 
 
+def examine_page(page: ProcessSpec, others: Iterable[ProcessSpec]) -> Finding:
+    """Whether the live page can listen where it does unless told otherwise; where that is taken, it goes elsewhere."""
+    expected = f"port {page.port} of {page.host} is free"
+    fault = cannot_listen(page.host, page.port)
+    if not fault:
+        return Finding("live page", "good", f"{page.address} is free", expected)
+    if fault != errno.EADDRINUSE:
+        step = f"{_alias(page.host)}, or do without: `skylark demo --no-dashboard`"
+        return Finding("live page", "bad", f"no use of {page.host}", expected, step)
+    told = f"{page.address} is taken{told_holder(holders(), page.host, page.port)}"
+    step = f"nothing: it will be at port {settle_page(page, others, None).port}, or where --dashboard-port says"
+    return Finding("live page", "notice", told, expected, step)
+
+
+def settle_page(page: ProcessSpec, others: Iterable[ProcessSpec], chosen: int | None) -> ProcessSpec:
+    """The live page at the `chosen` port; where that is None at its own, or the next one that is free.
+
+    Raises LabError where the chosen port, or a hundred others, cannot be had.
+    """
+    own = {spec.port: spec.name for spec in others if spec.host == page.host}
+    if chosen is None:
+        is_taken = page.port in own or cannot_listen(page.host, page.port) == errno.EADDRINUSE
+        return replace(page, port=next_free_port(page.host, page.port + 1, own)) if is_taken else page
+    settled = replace(page, port=chosen)
+    if chosen in own:
+        reason = f"{own[chosen]} of this lab listens there"
+    elif fault := cannot_listen(page.host, chosen):
+        reason = f"{os.strerror(fault).lower()}{told_holder(holders(), page.host, chosen)}"
+    else:
+        return settled
+    raise LabError(
+        f"the live page cannot have {settled.address}: {reason}; "
+        "name another --dashboard-port, or none for the next free one"
+    )
+
+
 def _unusable(specs: list[ProcessSpec]) -> tuple[list[ProcessSpec], list[str]]:
     """(processes whose port is taken, hosts that nobody can listen on)."""
     taken, missing = [], []
     for spec in specs:
-        fault = _cannot_listen(spec.host, spec.port)
+        fault = cannot_listen(spec.host, spec.port)
         if fault == errno.EADDRINUSE:
             taken.append(spec)
         elif fault:
@@ -167,60 +203,28 @@ def _adjtimex() -> int | None:
     return None if state < 0 else state
 
 
-def _cannot_listen(host: str, port: int) -> int:
-    """0 where a server could listen there, else the number of the error."""
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError as error:
-            return error.errno or errno.EADDRNOTAVAIL
-    return 0
-
-
 def _addresses(hosts: list[str], missing: list[str]) -> Finding:
     expected = "loopback addresses that servers can listen on"
     if not missing:
         found = hosts[0] if len(hosts) == 1 else f"{len(hosts)} addresses, such as {hosts[0]}"
         return Finding("loopback", "good", found, expected)
-    step = f"on macOS: {'; '.join(f'sudo ifconfig lo0 alias {host}' for host in missing)}"
+    step = "; ".join(map(_alias, missing))
     return Finding("loopback", "bad", f"no use of {', '.join(missing)}", expected, step)
+
+
+def _alias(host: str) -> str:
+    return f"on macOS: sudo ifconfig lo0 alias {host}"
 
 
 def _ports(specs: list[ProcessSpec], taken: list[ProcessSpec]) -> Finding:
     expected = f"{len(specs)} free ports"
     if not taken:
         return Finding("ports", "good", "all free", expected)
-    holders = _holders()
-    told = [f"{spec.address} ({spec.role}){_held_by(holders, spec)}" for spec in taken[:3]]
+    held = holders()
+    told = [f"{spec.address} ({spec.role}){told_holder(held, spec.host, spec.port)}" for spec in taken[:3]]
     more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
     step = "stop what holds them, or give the lab other addresses: `skylark up --network 127.1`"
     return Finding("ports", "bad", f"taken: {', '.join(told)}{more}", expected, step)
-
-
-def _held_by(holders: dict[tuple[str, int], int], spec: ProcessSpec) -> str:
-    everywhere = ("0.0.0.0", "::")  # noqa: S104
-    pid = next((holders[host, spec.port] for host in (spec.host, *everywhere) if (host, spec.port) in holders), None)
-    if pid is None:
-        return ""
-    try:
-        return f" by process {pid} ({psutil.Process(pid).name()})"
-    except psutil.Error:
-        return f" by process {pid}"
-
-
-def _holders() -> dict[tuple[str, int], int]:
-    """Who listens where, as far as this user may know."""
-    try:
-        connections = psutil.net_connections("tcp")
-    except psutil.Error:
-        return {}
-    return {
-        (c.laddr.ip, c.laddr.port): c.pid
-        for c in connections
-        if c.status == psutil.CONN_LISTEN and c.laddr and c.pid is not None
-    }
 
 
 def _judge(name: str, good: bool, found: str, expected: str, next_step: str) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,23 +12,17 @@ import requests
 
 from libskylark.clock import Ticks
 from libskylark.errors import LabError
-from libskylark.event import TICK_TYPE
-from libskylark.eventing.journal import Accepted, Outcome
-from libskylark.eventing.journey import JournalTail, Journey, Step
+from libskylark.eventing.journey import JournalTail, Step
 from libskylark.jobs import MOVES_CAP
 from libskylark.lab.census import count_node, count_orphans, sum_reads, wait_until_moved
 from libskylark.lab.detection import Score, score
 from libskylark.lab.lab import Lab
 from libskylark.lab.moves import MovesSummary, collect_moves, summarise
 from libskylark.lab.observer import Observer
+from libskylark.lab.tally import ALARM_TYPE, ELECTED_TYPE, HOTSPOTS_TYPE, Tally
 from libskylark.memory import MemoryName, RedisLedger, memory_fields
 from libskylark.project import Project
 from libskylark.store import Store
-
-FRAME_TYPE: Final = "dev.skylark.frame.captured"
-HOTSPOTS_TYPE: Final = "dev.skylark.hotspots.detected"
-ALARM_TYPE: Final = "dev.skylark.alarm.raised"
-ELECTED_TYPE: Final = "dev.skylark.successor.elected"
 
 _NEEDED: Final = ("camera", "preprocess", "detect", "alarm")
 _LEAD_S: Final = 2.0  # from the start of the clock to its first tick that counts
@@ -40,7 +34,8 @@ _PATIENCE_S: Final = 60.0  # after the last tick: a killed process is back and i
 class DemoOptions:
     """`frames` ticks of `tick_s` seconds; `images` is a folder of pictures, None for the synthetic scene.
 
-    With `links`, what one node sends another passes emulated links; with `dashboard`, the live page shows it.
+    With `links`, what one node sends another passes emulated links; with `dashboard`, the live page shows it, at
+    `dashboard_port` or one that is free.
     """
 
     frames: int = 12
@@ -50,47 +45,7 @@ class DemoOptions:
     network: str = "127.0"
     links: bool = False
     dashboard: bool = False
-
-
-@dataclass
-class FrameRecord:
-    """What became of one frame: its chain's journey, and whether the alarm decided on it."""
-
-    journey: Journey
-    decided: bool = False
-
-
-@dataclass
-class Tally:
-    """What the journals of all nodes tell, as it comes in."""
-
-    frames: dict[str, FrameRecord] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # tick -> why the camera captured no frame at it
-    ticks: set[str] = field(default_factory=set)
-    alarms: set[str] = field(default_factory=set)
-
-    def add(self, step: Step) -> None:
-        record = step.record
-        if isinstance(record, Accepted):
-            kinds = {TICK_TYPE: self.ticks, ALARM_TYPE: self.alarms}
-            kinds.get(record.type, set()).add(record.event)
-            if record.type == FRAME_TYPE:
-                self.frames.setdefault(record.chain, FrameRecord(Journey(record.chain)))
-        elif isinstance(record, Outcome) and _is_refused_picture(record):
-            self.refused[record.event] = record.reason or f"status {record.status}"
-        if frame := self.frames.get(record.chain):
-            frame.journey.add(step)
-            if isinstance(record, Outcome) and is_decision(record):
-                frame.decided = True
-
-    @property
-    def decided(self) -> int:
-        return sum(frame.decided for frame in self.frames.values())
-
-    def finished(self, frames: int) -> bool:
-        return len(self.frames) + len(self.refused) >= frames and all(
-            frame.journey.ended for frame in self.frames.values()
-        )
+    dashboard_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,14 +94,15 @@ class DemoReport:
 
 
 class Demo:
-    """One run of the demo; `say` hears in one sentence what happens, `on_step` every step of every journal."""
+    """One run of the demo; `say` hears in one sentence what happens, `on_step` every step of every journal, and what
+    all of them have come to."""
 
     def __init__(
         self,
         project: Project,
         options: DemoOptions,
         say: Callable[[str], None],
-        on_step: Callable[[Step], None] = lambda step: None,
+        on_step: Callable[[Step, Tally], None] = lambda step, tally: None,
     ) -> None:
         missing = [name for name in _NEEDED if name not in project.constellation.functions]
         if missing:
@@ -167,6 +123,7 @@ class Demo:
             self._camera_environment(),
             links=options.links,
             dashboard=options.dashboard,
+            dashboard_port=options.dashboard_port,
         )
         with Observer([HOTSPOTS_TYPE, ALARM_TYPE, ELECTED_TYPE]) as observer, lab:
             lab.add_objects("observer.yaml", observer.triggers())
@@ -177,8 +134,8 @@ class Demo:
             startup_s = time.monotonic() - started_s
             nodes = len(lab.plan.constellation.nodes)
             self._say(f"{nodes} nodes are ready after {startup_s:.1f} s")
-            if lab.dashboard_url:
-                self._say(f"watch it at {lab.dashboard_url}")
+            if lab.invitation:
+                self._say(lab.invitation)
             lasts_s = ticks.ends_s(first_epoch + options.frames) - time.time()
             tally = self._watch(lab, time.monotonic() + lasts_s + _PATIENCE_S)
             return self._report(lab, observer, tally, first_epoch, startup_s)
@@ -196,7 +153,7 @@ class Demo:
         with JournalTail(lab.stores(), from_start=True) as tail:
             for step in tail.steps(deadline_s):
                 tally.add(step)
-                self._on_step(step)
+                self._on_step(step, tally)
                 if tally.finished(self._options.frames):
                     break
         return tally
@@ -238,17 +195,6 @@ class Demo:
             answer.raise_for_status()
             frames.append((data["hotspots"], answer.json()["fires"]))
         return score(frames)
-
-
-def is_decision(record: Outcome) -> bool:
-    """Whether the alarm took the frame's hotspots: its own Trigger, and an answer without complaint."""
-    by_alarm = record.type == HOTSPOTS_TYPE and record.trigger.rpartition("/")[2].endswith("-alarm")
-    return by_alarm and record.outcome in ("delivered", "replied")
-
-
-def _is_refused_picture(record: Outcome) -> bool:
-    """Whether a camera refused the picture that a tick brought it to."""
-    return record.type == TICK_TYPE and record.outcome == "dead-lettered" and "-camera" in record.trigger
 
 
 def _alarm_memories(lab: Lab, stores: dict[str, Store]) -> tuple[int, list[dict[str, Any]]]:

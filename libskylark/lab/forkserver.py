@@ -20,18 +20,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from libskylark.lab.process import EventKind, ProcessEvent, ProcessSpec, log_tail
-from libskylark.lab.service import BACKLOG, become
+from setproctitle import setproctitle
 
-FIRST_DELAY_S: Final = 0.1
-LONGEST_DELAY_S: Final = 5.0
-#: A process that lived this long was well: the next start after its end is at once again.
-SETTLED_S: Final = 10.0
-#: Ends by an exit code before the process ever worked: then it is wrong, not unlucky.
-MOST_FAILED_STARTS: Final = 3
+from libskylark.lab.child import Child, end_group
+from libskylark.lab.process import EventKind, ProcessEvent, ProcessSpec
+from libskylark.lab.service import become
+
 #: What is left of a node's time when the parent has died.
 ORPHAN_GRACE_S: Final = 3.0
 
@@ -41,28 +37,6 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _HANDLED_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass
-class _Child:
-    """One specification and the process that it now has (pid 0: none)."""
-
-    spec: ProcessSpec
-    listener: socket.socket | None = None
-    pid: int = 0
-    started_s: float = 0.0
-    delay_s: float = FIRST_DELAY_S
-    failed_starts: int = 0
-    worked: bool = False
-    wanted: bool = True
-    restart_at_s: float | None = None
-    kill_at_s: float | None = None
-    code: int | None = None
-
-    def close(self) -> None:
-        if self.listener is not None:
-            self.listener.close()
-            self.listener = None
-
-
 class ForkServer:
     """A single-threaded loop over the parent's requests, the children's ends, and the timers of both."""
 
@@ -70,8 +44,8 @@ class ForkServer:
         self._control = control
         self._modules = deque(modules)
         self._serving = False
-        self._waiting: list[_Child] = []
-        self._children: dict[str, _Child] = {}
+        self._waiting: list[Child] = []
+        self._children: dict[str, Child] = {}
         self._buffers = {"requests": b"", "reports": b""}
         self._closing = False
         self._report_out, self._report_in = os.pipe()
@@ -161,24 +135,19 @@ class ForkServer:
         known = self._children.get(spec.name)
         if self._closing or (known is not None and (known.wanted or known.pid)):
             return
-        child = self._children[spec.name] = _Child(spec)
+        child = self._children[spec.name] = Child(spec)
         try:
-            listener = _bind(spec)
+            child.listen()
         except OSError as error:
-            child.wanted = False
+            child.dismiss()
             self._tell("gave-up", spec.name, reason=f"address {spec.address} cannot be used: {error.strerror}")
             return
-        if spec.argv:
-            listener.close()  # a program binds for itself; this only was the clearest way to see that it can
+        if self._serving or spec.argv:  # a program needs none of what is imported
             self._fork(child)
         else:
-            child.listener = listener  # kept open here: during a restart clients wait instead of being refused
-            if self._serving:
-                self._fork(child)
-            else:
-                self._waiting.append(child)
+            self._waiting.append(child)
 
-    def _fork(self, child: _Child, kind: EventKind = "started") -> None:
+    def _fork(self, child: Child, kind: EventKind = "started") -> None:
         # No signal may reach the child while it still has the handlers and the wakeup pipe of its parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED_SIGNALS)
         parent_pid = os.getpid()
@@ -187,10 +156,10 @@ class ForkServer:
             self._let_go(child)
             become(child.spec, child.listener, self._report_in, parent_pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED_SIGNALS)
-        child.pid, child.started_s, child.restart_at_s = pid, time.monotonic(), None
+        child.begun(pid, time.monotonic())
         self._tell(kind, child.spec.name, pid)
 
-    def _let_go(self, kept: _Child) -> None:
+    def _let_go(self, kept: Child) -> None:
         """In a new child: close what belongs to the fork server alone."""
         self._selector.close()
         self._control.close()
@@ -207,16 +176,13 @@ class ForkServer:
             child = self._children.get(name)
             if child is None or not child.wanted:
                 continue
-            child.wanted, child.restart_at_s = False, None
-            child.close()
+            child.dismiss()
             if not child.pid:
                 self._tell("stopped", name)
             elif grace_s > 0:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGTERM)
-                child.kill_at_s = time.monotonic() + grace_s
+                child.terminate(time.monotonic() + grace_s)
             else:
-                _kill(child)
+                child.kill()
 
     def _close(self) -> None:
         self._closing = True
@@ -229,38 +195,22 @@ class ForkServer:
             while (waited := os.waitpid(-1, os.WNOHANG))[0]:
                 if (child := by_pid.get(waited[0])) is not None:
                     child.code = os.waitstatus_to_exitcode(waited[1])
-                    _end_group(child.pid)  # whatever it started and left
+                    end_group(child.pid)  # whatever it started and left
         # What a killed process started may outlive it for a moment: it has not ended until that has.
         for child in by_pid.values():
-            if child.code is not None and not (_ADOPTS_ORPHANS and _end_group(child.pid)):
+            if child.code is not None and not (_ADOPTS_ORPHANS and end_group(child.pid)):
                 code, child.code = child.code, None
                 self._ended(child, code)
 
-    def _ended(self, child: _Child, code: int) -> None:
-        pid, child.pid, child.kill_at_s = child.pid, 0, None
-        name = child.spec.name
-        if not child.wanted:
-            self._tell("stopped", name, pid, code)
-            return
-        self._tell("exited", name, pid, code)
-        now_s = time.monotonic()
-        if now_s - child.started_s >= SETTLED_S:
-            child.worked, child.delay_s = True, FIRST_DELAY_S
-        if not child.worked and code >= 0:  # a signal comes from outside, and says nothing about the process
-            child.failed_starts += 1
-        if child.failed_starts >= MOST_FAILED_STARTS:
-            child.wanted = False
-            child.close()
-            reason = f"ended with code {code} at {MOST_FAILED_STARTS} starts in a row"
-            log = child.spec.log
-            self._tell("gave-up", name, pid, code, f"{reason}; {log} ends with\n{log_tail(log)}")
-            return
-        child.restart_at_s = now_s + child.delay_s
-        child.delay_s = min(child.delay_s * 2, LONGEST_DELAY_S)
+    def _ended(self, child: Child, code: int) -> None:
+        name, pid = child.spec.name, child.pid
+        self._tell("exited" if child.wanted else "stopped", name, pid, code)
+        if reason := child.ended(code, time.monotonic()):
+            self._tell("gave-up", name, pid, code, reason)
 
     # Time
 
-    def _running(self) -> list[_Child]:
+    def _running(self) -> list[Child]:
         return [child for child in self._children.values() if child.pid]
 
     def _patience_s(self) -> float | None:
@@ -273,51 +223,18 @@ class ForkServer:
         now_s = time.monotonic()
         for child in self._children.values():
             if child.kill_at_s is not None and now_s >= child.kill_at_s:
-                child.kill_at_s = None
-                _kill(child)
+                child.kill()
             if child.restart_at_s is not None and now_s >= child.restart_at_s:
                 self._fork(child, "restarted")
         if self._closing and all(child.spec.role == "redis" for child in self._running()):
             self._stop(list(self._children), ORPHAN_GRACE_S)
 
 
-def _bind(spec: ProcessSpec) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in spec.host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it: those made before gunicorn has booted would wait 40 ms with each later answer.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind((spec.host, spec.port))
-        if spec.app:
-            listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def _rehearse() -> None:
     try:
-        rehearsal: Any = importlib.import_module("libskylark.lab.rehearsal")
-        rehearsal.rehearse()
+        importlib.import_module("libskylark.lab.rehearsal").rehearse()
     except Exception as error:  # without it, processes are larger, and no worse
         sys.stderr.write(f"fork server: the rehearsal failed: {type(error).__name__}: {error}\n")
-
-
-def _kill(child: _Child) -> None:
-    # A child that was forked a moment ago may not lead its group yet; its pid is ours until it is reaped.
-    if not _end_group(child.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-
-
-def _end_group(pid: int) -> bool:
-    """Kill all that is left of a process and what it started; False where there is no such group."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -325,9 +242,7 @@ def main(arguments: Sequence[str]) -> None:
     gc.disable()  # collections while importing would find nothing, and scatter the memory that forks share
     if _ADOPTS_ORPHANS:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    with contextlib.suppress(ImportError):
-        _title: Any = importlib.import_module("setproctitle")
-        _title.setproctitle("skylark: fork server")
+    setproctitle("skylark: fork server")
     with socket.socket(fileno=int(descriptor)) as control:
         ForkServer(control, modules).run()
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final
 
 from libskylark.errors import LabError
-from libskylark.lab.checkup import require_free_ports
+from libskylark.lab.checkup import require_free_ports, settle_page
 from libskylark.lab.link_server import LabLinks
 from libskylark.lab.plan import LabOptions, Plan
 from libskylark.lab.process import ProcessEvent, ProcessSpec
@@ -36,8 +36,9 @@ class Lab:
     `start_nodes` brings up everything but the clock, `start_clock` the clock and what waits for its ticks.
     With `data` the stores' files are kept in that folder for the next time, else they go with the lab. With
     `links`, what one node sends to another passes links that behave as the constellation's; see the property.
-    With `dashboard`, the live page is served beside the nodes; see `dashboard_url`.
-    Entering it raises LabError where a lab of this project runs already, or there is no Redis server.
+    With `dashboard`, the live page is served beside the nodes, at `dashboard_port` or one that is free; see
+    `dashboard_url`. Entering it raises LabError where a lab of this project runs already, there is no Redis server, or
+    `dashboard_port` is taken.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Lab:
         on_event: Callable[[ProcessEvent], None] | None = None,
         links: bool = False,
         dashboard: bool = False,
+        dashboard_port: int | None = None,
     ) -> None:
         self._project = project
         self._tick_s = tick_s
@@ -63,6 +65,7 @@ class Lab:
         self._on_event = on_event
         self._emulates_links = links
         self._has_dashboard = dashboard
+        self._dashboard_port = dashboard_port
         self._record = LabRecord(project.root)
         self._stack = ExitStack()
 
@@ -81,6 +84,8 @@ class Lab:
                 dashboard=self._has_dashboard,
             )
             self.plan = Plan(self._project, options)
+            others = [spec for spec in self.plan.all_specs() if spec.role != "dashboard"]
+            self._pages = [settle_page(page, others, self._dashboard_port) for page in self.plan.dashboard()]
             self.supervisor = stack.enter_context(Supervisor(self.run_directory, self.plan.preload, self._on_event))
             self._stack = stack.pop_all()
         return self
@@ -96,9 +101,9 @@ class Lab:
 
     def start_nodes(self, on_ready: Progress | None = None) -> None:
         """Links and stores, then everything that needs no tick; raises LabError with what did not become ready."""
-        require_free_ports(self.plan.all_specs())
-        services = [*self.plan.services(), *self.plan.dashboard()]
-        for specs in ([*self.plan.links(), *self.plan.stores()], services):
+        first, services = [*self.plan.links(), *self.plan.stores()], [*self.plan.services(), *self._pages]
+        require_free_ports([*first, *services, *self.plan.ticking()])
+        for specs in (first, services):
             self.supervisor.start(specs)
             self.supervisor.wait_ready(specs, READY_TIMEOUT_S, on_ready)
 
@@ -111,7 +116,7 @@ class Lab:
 
     def kill(self, name: str) -> ProcessSpec:
         """Ends one process like `kill -9`; the fork server starts it again. Raises LabError where it does not run."""
-        known = [spec for spec in self.plan.all_specs() if spec.name == name]
+        known = [spec for spec in [*self._pages, *self.plan.all_specs()] if spec.name == name]
         pid = self.supervisor.pid(name)
         if not known or not pid:
             raise LabError(f"process {name}: {'does not run now' if known else 'the plan has none of that name'}")
@@ -129,7 +134,16 @@ class Lab:
     @property
     def dashboard_url(self) -> str | None:
         """Where a browser finds the live page; None for a lab without one."""
-        return next((f"{spec.url}/" for spec in self.plan.dashboard()), None)
+        return next((f"{spec.url}/" for spec in self._pages), None)
+
+    @property
+    def invitation(self) -> str | None:
+        """Where to watch the live page, in a sentence that says so where it had to go elsewhere; None without one."""
+        if self.dashboard_url is None:
+            return None
+        (planned,) = self.plan.dashboard()
+        moved = self._dashboard_port is None and self._pages != [planned]
+        return f"watch it at {self.dashboard_url}" + (f" (port {planned.port} is taken)" if moved else "")
 
     @property
     def links(self) -> LabLinks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,23 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from libskylark.config import NodeSettings, from_environment
-from libskylark.constellation import NODE_SERVICES, Constellation, ConstellationSpec
-from libskylark.errors import LabError
+from libskylark.constellation import NODE_SERVICES
 from libskylark.event import TICK_TYPE
 from libskylark.lab.dashboard import APP as DASHBOARD_APP
 from libskylark.lab.dashboard import PORT as DASHBOARD_PORT
 from libskylark.lab.dashboard import THREADS as DASHBOARD_THREADS
 from libskylark.lab.dashboard import VARIABLE as DASHBOARD_VARIABLE
 from libskylark.lab.dashboard import DashboardConfig, WatchedProcess
-from libskylark.lab.doors import LinkDoors, at_addresses
 from libskylark.lab.link_server import APP as LINKS_APP
 from libskylark.lab.link_server import PORT as LINKS_PORT
 from libskylark.lab.link_server import VARIABLE as LINKS_VARIABLE
 from libskylark.lab.link_server import LinkConfig
+from libskylark.lab.loopback import Loopback
 from libskylark.lab.process import SERVICE_APPS, ProcessSpec, Role, WorkerClass
 from libskylark.lab.redis_server import redis_command
 from libskylark.project import Project
-from libskylark.yamlfile import dump
 
 # What every process of the lab imports sooner or later: imported once, before all are forked from it.
 _PRELOAD: Final = (
@@ -63,8 +60,7 @@ class LabOptions:
 class Plan:
     """The processes of a lab, in the order in which they are started; writes the constellation that they read.
 
-    With links, each node reads a constellation of its own, in which the others are where it reaches them.
-    Raises LabError where two nodes would share a loopback address, or there are too many for emulated links.
+    Raises LabError for nodes that a lab cannot have (see Loopback).
     """
 
     def __init__(self, project: Project, options: LabOptions) -> None:
@@ -72,13 +68,10 @@ class Plan:
         self.options = options
         self._ports = from_environment(NodeSettings)
         self.tick_s = options.tick_s or project.constellation.spec.tick
-        self.constellation = Constellation(_on_loopback(project.constellation, options.network, self.tick_s))
-        self.constellation_path = options.run_directory / "constellation.yaml"
-        self._write(self.constellation_path, self.constellation.spec)
-        if options.links:
-            self._doors = LinkDoors(self.constellation, options.network)
-            for node in self.constellation.nodes:
-                self._write(self._constellation_of(node), self._doors.seen_from(node))
+        links, directory = options.links, options.run_directory
+        self._loopback = Loopback(project.constellation, options.network, self.tick_s, directory, links)
+        self.constellation = self._loopback.constellation
+        self.constellation_path = self._loopback.path
 
     @property
     def preload(self) -> list[str]:
@@ -99,7 +92,7 @@ class Plan:
 
     def links(self) -> list[ProcessSpec]:
         """The process that all traffic between nodes passes, if there is one."""
-        return [self._relay] if self.options.links else []
+        return [self._relay] if self._relay else []
 
     def stores(self) -> list[ProcessSpec]:
         return [self._redis(node) for node in self.constellation.nodes]
@@ -135,21 +128,14 @@ class Plan:
         return spec.role == "broker" and spec.node == self.home
 
     @cached_property
-    def _relay(self) -> ProcessSpec:
+    def _relay(self) -> ProcessSpec | None:
+        doors = self._loopback.doors
+        if doors is None:
+            return None
         path = self.options.run_directory / "links.json"
-        doors = [door for spec in [*self.stores(), *self._all] for door in self._doors.to(spec.node, spec.port)]
-        LinkConfig(self.constellation_path, self.tick_s, tuple(doors)).write(path)
-        return ProcessSpec(
-            "links",
-            "",
-            "links",
-            self._doors.control_host,
-            LINKS_PORT,
-            self.project.root.absolute(),
-            self._log("links"),
-            {**os.environ, LINKS_VARIABLE: str(path)},
-            app=LINKS_APP,
-        )
+        needed = [door for spec in [*self.stores(), *self._all] for door in doors.to(spec.node, spec.port)]
+        LinkConfig(self.constellation_path, self.tick_s, tuple(needed)).write(path)
+        return self._of_lab("links", doors.control_host, LINKS_PORT, LINKS_APP, {LINKS_VARIABLE: str(path)})
 
     @cached_property
     def _dashboard(self) -> ProcessSpec:
@@ -160,24 +146,21 @@ class Plan:
             self.constellation_path,
             self.tick_s,
             (host, "localhost"),
-            self._relay.url if self.options.links else "",
+            self._relay.url if self._relay else "",
             tuple(
                 WatchedProcess(spec.name, spec.node, spec.role, spec.address)
                 for spec in [*self.links(), *self.stores(), *self._all]
             ),
         ).write(path)
-        return ProcessSpec(
-            "dashboard",
-            "",
-            "dashboard",
-            host,
-            DASHBOARD_PORT,
-            self.project.root.absolute(),
-            self._log("dashboard"),
-            {**os.environ, DASHBOARD_VARIABLE: str(path)},
-            app=DASHBOARD_APP,
-            threads=DASHBOARD_THREADS,
-        )
+        environment = {DASHBOARD_VARIABLE: str(path)}
+        return self._of_lab("dashboard", host, DASHBOARD_PORT, DASHBOARD_APP, environment, threads=DASHBOARD_THREADS)
+
+    def _of_lab(
+        self, role: Role, host: str, port: int, app: str, environment: Mapping[str, str], threads: int = 4
+    ) -> ProcessSpec:
+        """A process of the lab itself, on none of its nodes."""
+        directory, full = self.project.root.absolute(), {**os.environ, **environment}
+        return ProcessSpec(role, "", role, host, port, directory, self._log(role), full, app=app, threads=threads)
 
     def _redis(self, node: str) -> ProcessSpec:
         host, port = self.constellation.nodes[node].ip, self._ports.redis_port
@@ -233,33 +216,9 @@ class Plan:
             "NODE_NAME": node,
             "LOCAL_NODE_HOST": host,
             "SKYLARK_TICK": f"{self.tick_s}s",
-            "SKYLARK_CONSTELLATION": str(self._constellation_of(node)),
+            "SKYLARK_CONSTELLATION": str(self._loopback.read_by(node)),
             "SKYLARK_NODES": "file",  # a lab within a pod is no part of its cluster
         }
 
-    def _constellation_of(self, node: str) -> Path:
-        """The file that a node's processes read."""
-        if not self.options.links:
-            return self.constellation_path
-        return self.options.run_directory / "constellations" / f"{node}.yaml"
-
-    @staticmethod
-    def _write(path: Path, spec: ConstellationSpec) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dump(spec.model_dump(exclude_none=True)), encoding="utf-8")
-
     def _log(self, name: str) -> Path:
         return self.options.run_directory / "logs" / f"{name}.log"
-
-
-def _on_loopback(constellation: Constellation, network: str, tick_s: float) -> ConstellationSpec:
-    """The constellation with every node at a loopback address: `network` and the last two octets of its own."""
-    addresses: dict[str, str] = {}
-    for node in constellation.nodes.values():
-        address = f"{network}.{'.'.join(node.ip.split('.')[-2:])}"
-        if ":" in node.ip or not ipaddress.ip_address(address).is_loopback:
-            raise LabError(f"node {node.name} at {node.ip}: found no loopback address for it, expected an IPv4 address")
-        if address in addresses.values():
-            raise LabError(f"node {node.name} at {node.ip}: another node has loopback address {address} already")
-        addresses[node.name] = address
-    return at_addresses(constellation.spec, addresses).model_copy(update={"tick": tick_s})

@@ -20,7 +20,7 @@ from libskylark.store import Store
 
 if TYPE_CHECKING:  # a command that looks at a lab need not import what runs one
     from libskylark.lab.plan import Plan
-    from libskylark.lab.supervisor import ProcessStatus
+    from libskylark.lab.tracked import ProcessStatus
 
 
 def node_stores(constellation: Constellation) -> dict[str, Store]:

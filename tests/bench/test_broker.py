@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from libskylark.bench import broker
-from libskylark.bench.traffic import Load, Passage, traffic
+from libskylark.bench.load import Load, Passage
+from libskylark.bench.traffic import traffic
 from libskylark.cli.main import cli
 from libskylark.errors import LabError
 

@@ -342,3 +342,36 @@ def test_faulty_options_are_refused(arguments: list[str], said: str) -> None:
     answer = CliRunner().invoke(cli, ["bench", *arguments])
     assert answer.exit_code == 2
     assert said in answer.output
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "expected"),
+    [
+        (["workflow", "--sizes", "2", "--rounds", "4"], measure, {"sizes_mb": (2.0,), "rounds": 4}),
+        (["workflow", "--quick"], measure, {"sizes_mb": measure.QUICK_SIZES_MB, "rounds": 5}),
+        (["throughput", "--counts", "7", "--rounds", "2"], throughput, {"counts": (7,), "rounds": 2}),
+        (["throughput"], throughput, {"counts": throughput.COUNTS, "rounds": 3}),
+    ],
+)
+def test_what_the_commands_are_told_reaches_the_measurement(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str], module: Any, expected: dict[str, Any]
+) -> None:
+    asked: list[Any] = []
+
+    def stand_in(constellation: Constellation, options: Any, progress: Any) -> tuple[dict[str, Any], list[Any]]:
+        asked.append(options)
+        progress("the lab is ready")
+        return {"rows": [], "unpinned_rows": []}, [{"run": 1}]
+
+    monkeypatch.setattr(module, "measure", stand_in)
+    common = ["--policies", "random,skylark", "--seed", "9", "--epoch", "3", "--content", "levels"]
+    kept = ["--network", "127.77", "--results", str(tmp_path), "--project", str(ROOT)]
+    answer = CliRunner().invoke(cli, ["bench", *command, *common, *kept, "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout) == {"rows": [], "unpinned_rows": []}
+    assert answer.stderr == "the lab is ready\n"
+    (options,) = asked
+    told = {"ways": ("skylark", "random"), "seed": 9, "epoch": 3, "kind": "levels", "network": "127.77"}
+    assert {name: getattr(options, name) for name in [*told, *expected]} == {**told, **expected}
+    assert (tmp_path / f"{command[0]}.json").is_file()
+    assert CliRunner().invoke(cli, ["bench", *command, *kept]).exit_code == 0

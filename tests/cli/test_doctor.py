@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from contextlib import closing
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from libskylark.cli.main import cli
 from libskylark.lab.checkup import Verdict
+from libskylark.lab.dashboard import PORT
 from libskylark.lab.record import LabRecord
 from libskylark.lab.redis_server import SERVER_VARIABLE
 from tests.arrangements import function_py
@@ -72,6 +74,18 @@ def test_a_port_that_is_taken_is_named_with_its_holder(tmp_path: Path, monkeypat
         assert "--network" in findings["ports"]["next_step"]
         # The same ports at other addresses are free.
         assert examine(tmp_path, "--network", some_network())[0] == 0
+
+
+def test_a_page_whose_port_is_taken_goes_elsewhere(tmp_path: Path) -> None:
+    network = some_network()
+    assert examine(tmp_path, "--network", network)[1]["live page"]["verdict"] == "good"
+    with closing(socket.create_server((f"{network}.0.1", PORT))):
+        code, findings = examine(tmp_path, "--network", network)
+    page = findings["live page"]
+    assert (code, page["verdict"], page["expected"]) == (0, "notice", f"port {PORT} of {network}.0.1 is free")
+    assert page["found"] == f"{network}.0.1:{PORT} is taken by process {os.getpid()} ({psutil.Process().name()})"
+    assert page["next_step"] == f"nothing: it will be at port {PORT + 1}, or where --dashboard-port says"
+    assert findings["ports"]["verdict"] == "good"
 
 
 def test_the_ports_are_those_of_the_project(write: Write, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from libskylark.lab.link_server import control_app
 from libskylark.lab.plan import LabOptions, Plan
 from libskylark.lab.record import LabRecord
 from libskylark.lab.relay import LinkRelay
-from libskylark.lab.supervisor import ProcessStatus
+from libskylark.lab.tracked import ProcessStatus
 from libskylark.project import read_project
 from libskylark.testing import FakeClock
 from tests.arrangements import function_py

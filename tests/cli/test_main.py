@@ -57,11 +57,12 @@ def test_wrong_input_is_one_message_and_exit_code_2(run: Run, tmp_path: Path) ->
     assert err.startswith(f"skylark: {tmp_path}/deployment/constellation.yaml:1: nodes: ")
 
 
-def test_a_missing_file_is_one_message(run: Run, tmp_path: Path) -> None:
+def test_a_missing_constellation_is_one_message_with_the_next_step(run: Run, tmp_path: Path) -> None:
     code, _, err = run("render", "--project", str(tmp_path))
     assert code == 2
-    assert "constellation.yaml: cannot be read: No such file or directory" in err
-    assert "Traceback" not in err
+    assert err.startswith(f"skylark: {tmp_path}/deployment/constellation.yaml: is not there; ")
+    assert "name the file with --constellation" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [["status"], ["moves"], ["elect"], ["trace", "1"], ["dead-letters", "list"]])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,6 @@ class Page:
         answer = self.get(path)
         assert answer.status_code == 200, answer.text
         return answer.json()
-
-    def until(self, path: str, found: Callable[[Any], bool]) -> Any:
-        """What a path answers, once it has what is looked for."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not found(told := self.json(path)):
-            assert time.monotonic() < deadline_s, f"{path} does not tell it: {str(told)[:2000]}"
-            time.sleep(0.1)
-        return told
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import requests
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from tests.dashboard.conftest import ROOT, Page
+from tests.dashboard.conftest import PATIENCE_S, ROOT, Page
 from tests.dashboard.streams import Viewer
 
 SPEC: Any = YAML(typ="safe").load(ROOT / "docs" / "dashboard-openapi.yaml")
@@ -44,7 +45,15 @@ def check(path: str, answer: requests.Response) -> int:
 @pytest.fixture(scope="module")
 def watched(page: Page) -> Any:
     """The constellation once there is something of everything to see in it."""
-    return page.until("/api/constellation", lambda told: told["frames"] and told["alarms"] and told["handovers"])
+    deadline_s = time.monotonic() + PATIENCE_S
+    with Viewer(page.url) as viewer:
+        assert viewer.head()[0] == 200
+        for _ in viewer.messages():  # each tells of something new
+            told = page.json("/api/constellation")
+            if told["frames"] and told["alarms"] and told["handovers"]:
+                return told
+            assert time.monotonic() < deadline_s, str(told)[:2000]
+    raise AssertionError("the stream has ended")
 
 
 def test_every_answer_is_as_it_is_described(page: Page, watched: Any) -> None:

@@ -13,7 +13,7 @@ from libskylark.dashboard.places import Places, look
 from libskylark.event import Event
 from libskylark.eventing.journal import Accepted
 from libskylark.eventing.journey import Step
-from libskylark.lab.demo import ALARM_TYPE, HOTSPOTS_TYPE
+from libskylark.lab.tally import ALARM_TYPE, HOTSPOTS_TYPE
 from libskylark.store import Store, Stores
 
 SPEC = ConstellationSpec.model_validate(

@@ -64,6 +64,20 @@ def test_viewers_that_go_away_leave_the_page_as_it_was(page: Page) -> None:
 
 
 def test_more_viewers_than_there_are_places_are_told_so_until_one_leaves(page: Page) -> None:
+    with Viewer(page.url) as stays:
+        assert stays.head()[0] == 200
+        full(page)
+        deadline_s = time.monotonic() + PATIENCE_S
+        for _ in stays.messages():  # the same is written to those that are gone: so their places become free
+            with Viewer(page.url) as viewer:
+                if viewer.head()[0] == 200:
+                    return
+            assert time.monotonic() < deadline_s
+    raise AssertionError("the stream has ended")
+
+
+def full(page: Page) -> None:
+    """As many viewers as there are places, and more, for a while."""
     with ExitStack() as places:
         viewers = [places.enter_context(Viewer(page.url)) for _ in range(MOST_VIEWERS)]
         taken = [viewer.head()[0] for viewer in viewers]  # places of tests before this one may be given back later
@@ -73,10 +87,3 @@ def test_more_viewers_than_there_are_places_are_told_so_until_one_leaves(page: P
             status, headers = late.head()
             assert (status, headers["retry-after"], headers["content-type"]) == (503, "5", "application/problem+json")
         assert page.get("/api/chains").status_code == 200
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:  # a place is free when the next thing cannot be written
-        with Viewer(page.url) as viewer:
-            if viewer.head()[0] == 200:
-                return
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)

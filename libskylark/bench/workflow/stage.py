@@ -13,8 +13,9 @@ from libskylark.bench.workflow.content import check, make
 from libskylark.bench.workflow.original import STATELESS_STAGE, Elected, FreshStore, elect, elect_stateless
 from libskylark.config import NodeSettings, from_environment
 from libskylark.election import EpochView
+from libskylark.emission import Reply
 from libskylark.event import Event
-from libskylark.execution import Context, Reply
+from libskylark.execution import Context
 from libskylark.function import Function
 from libskylark.key import StateKey
 from libskylark.nodeservices import NodeServices, Successors

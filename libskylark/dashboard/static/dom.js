@@ -42,6 +42,11 @@ export function set(element, attributes) {
   }
 }
 
+/** A length or a place in a picture, as an attribute has it. */
+export function fixed(number) {
+  return number.toFixed(1);
+}
+
 /** A row of a list that opens something; `key` tells it from another one in the same words. */
 export function row(key, onclick, ...children) {
   return el("li", {}, el("button", { type: "button", class: "row", "data-key": key, onclick }, ...children));

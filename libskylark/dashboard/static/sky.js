@@ -1,13 +1,12 @@
 // The constellation as it moves: nodes, links with their load, events and state on their way, memories where they live.
 
-import { set, svg, fill } from "./dom.js";
+import { fill, fixed, set, svg } from "./dom.js";
 import { Orbit } from "./orbit.js";
-import { KINDS, several, size, type } from "./words.js";
+import { Travellers } from "./travellers.js";
+import { KINDS, several, size } from "./words.js";
 
-const HOP_MS = 650; // what travels is slowed down to be seen: links take milliseconds
 const FLASH_MS = 700;
 const GLIDE_MS = 900; // of a memory that changes hands
-const MOST_TRAVELLERS = 90;
 const FRAME_MS = 33;
 const BACKLOG = 10; // events that wait in a node's broker; fewer come and go all the time
 const PER_S_FULL = 12; // messages per second that make a link as thick as it gets
@@ -21,7 +20,7 @@ export class Sky {
     this.layers = Object.fromEntries(["ground", "links", "labels", "travellers", "nodes", "memories"].map((name) => [name, svg("g", { class: name })]));
     fill(picture, Object.values(this.layers));
     this.known = { nodes: new Map(), links: new Map(), memories: new Map() };
-    this.travellers = [];
+    this.travellers = new Travellers(this.layers.travellers, this.orbit);
     this.flashes = new Map();
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
     this.last_ms = 0;
@@ -50,14 +49,7 @@ export class Sky {
   }
 
   travel(item) {
-    if (document.hidden || this.still.matches || this.travellers.length >= MOST_TRAVELLERS) return;
-    const shape = item.what === "event"
-      ? svg("circle", { r: item.clockwork ? 2 : 4.5, class: item.clockwork ? "event faint" : "event" })
-      : svg("rect", { x: -5, y: -5, width: 10, height: 10, class: "state", transform: item.what === "memory" ? "rotate(45)" : "" });
-    const words = item.what === "event" ? type(item.type) : `${item.what} ${item.move.what}, ${size(item.move.sent_bytes)}`;
-    const mark = svg("g", {}, shape, svg("title", {}, words));
-    this.layers.travellers.append(mark);
-    this.travellers.push({ mark, path: item.path, began_ms: performance.now() });
+    if (!document.hidden && !this.still.matches) this.travellers.add(item);
   }
 
   run(item) {
@@ -172,7 +164,7 @@ export class Sky {
     for (const [name, entry] of this.known.nodes) this.placeNode(name, entry, places.get(name), now_ms);
     for (const entry of this.known.links.values()) this.placeLink(entry, places);
     for (const entry of this.known.memories.values()) this.placeMemory(entry, places, now_ms);
-    this.travellers = this.travellers.filter((traveller) => this.placeTraveller(traveller, places, now_ms));
+    this.travellers.place(places, now_ms);
   }
 
   placeNode(name, entry, at, now_ms) {
@@ -207,20 +199,6 @@ export class Sky {
     const share = this.still.matches || !entry.from ? 1 : Math.min(1, (now_ms - entry.left_ms) / GLIDE_MS);
     const eased = share * share * (3 - 2 * share);
     set(entry.mark, { transform: `translate(${fixed(from.x + (to.x - from.x) * eased)} ${fixed(from.y + (to.y - from.y) * eased)})` });
-  }
-
-  placeTraveller(traveller, places, now_ms) {
-    const hops = traveller.path.length - 1;
-    const done = Math.max(0, (now_ms - traveller.began_ms) / HOP_MS);
-    const hop = Math.min(hops - 1, Math.floor(done));
-    const [one, other] = [places.get(traveller.path[hop]), places.get(traveller.path[hop + 1])];
-    if (done >= hops || !one || !other) {
-      traveller.mark.remove();
-      return false;
-    }
-    const at = this.orbit.between(one, other, done - hop);
-    set(traveller.mark, { transform: `translate(${fixed(at.x)} ${fixed(at.y)})` });
-    return true;
   }
 }
 
@@ -262,8 +240,4 @@ function chipPlace(at, chip, isSmall) {
   if (at.angle === null) return { x: at.x - 20 - chip.width / 2, y: at.y + 4 + 18 * chip.row };
   const { dx, dy } = labelOf(at, isSmall);
   return { x: at.x + dx, y: at.y + dy + (Math.sin(at.angle) < 0 ? -20 - 19 * chip.row : 32 + 19 * chip.row) };
-}
-
-function fixed(number) {
-  return number.toFixed(1);
 }
