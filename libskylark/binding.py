@@ -26,6 +26,7 @@ _STRUCTURED: Final = "application/cloudevents+json"
 _REQUIRED: Final = ("specversion", "id")  # the SDK makes these up where they are missing; it refuses the others
 # What the CloudEvents type system forbids in strings; in a header it would end the header.
 _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class _OpaqueFormat(JSONFormat):
@@ -64,23 +65,16 @@ def write_message(attributes: Mapping[str, str], data: bytes, structured: bool) 
     """(headers, body) in structured JSON mode, or in binary mode; raises InvalidEvent."""
     if faults := _text_faults(attributes):
         raise InvalidEvent(faults)
-    typed: dict[str, Any] = dict(attributes)
-    try:
-        if typed.get("time"):
-            typed["time"] = datetime.fromisoformat(typed["time"])
-    except ValueError as error:
-        raise InvalidEvent({"time": str(error)}) from None
-    had_time = "time" in typed
     if not structured:
-        message = to_binary(_sdk_event(typed, data, had_time), _FORMAT)
+        message = to_binary(_sdk_event(attributes, data), _FORMAT)
         return message.headers, message.body
     content: Any = data or None
-    if content is not None and is_json(typed.get("datacontenttype")):
+    if content is not None and is_json(attributes.get("datacontenttype")):
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):
             content = data  # what only claims to be JSON goes as the bytes that it is
-    message = to_structured(_sdk_event(typed, content, had_time), _FORMAT)
+    message = to_structured(_sdk_event(attributes, content), _FORMAT)
     return message.headers, message.body
 
 
@@ -91,28 +85,36 @@ def is_json(content_type: str | None) -> bool:
 
 
 def moment(time: Any) -> datetime:
-    """The instant of an RFC 3339 text; raises ValueError."""
+    """The instant of an RFC 3339 text, to the microsecond; raises ValueError."""
     try:
-        instant = datetime.fromisoformat(time.upper())
-    except (ValueError, AttributeError):
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise ValueError(f"found {time!r}, expected an RFC 3339 time with its zone")
-    return instant
+        if _TIME.fullmatch(time):
+            return datetime.fromisoformat(time.upper())
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(f"found {time!r}, expected an RFC 3339 time with its zone")
 
 
-def time_text(instant: datetime) -> str:
-    """RFC 3339 in its usual form."""
-    text = instant.isoformat()
-    return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+def _sdk_event(attributes: Mapping[str, Any], data: Any) -> CloudEvent:
+    """The SDK's event, but with its time as the text that it is; raises InvalidEvent.
 
-
-def _sdk_event(attributes: dict[str, Any], data: Any, had_time: bool) -> CloudEvent:
+    The SDK takes a datetime only, which has neither nanoseconds nor small letters, and adds one where there is none.
+    """
+    typed, faults = dict(attributes), dict[str, str]()
+    time = typed.pop("time", None)
     try:
-        event = CloudEvent(attributes, data)
+        if "time" in attributes:
+            moment(time)
+    except ValueError as error:
+        faults["time"] = str(error)
+    try:
+        event = CloudEvent(typed, data)
     except CloudEventValidationError as error:
-        raise InvalidEvent(_faults(error)) from None
-    if not had_time:  # the SDK adds one; an event without time stays one
+        faults = {**_faults(error), **faults}
+    if faults:
+        raise InvalidEvent(faults)
+    if "time" in attributes:
+        event.get_attributes()["time"] = time
+    else:
         event.get_attributes().pop("time", None)
     return event
 
@@ -121,14 +123,9 @@ def _received(time: Any, attributes: dict[str, Any], data: Any) -> CloudEvent:
     """The SDK's event of a message, whose `time` is a text or None; raises InvalidEvent with all its faults."""
     faults = {name: "is required" for name in _REQUIRED if name not in attributes}
     try:
-        if time is not None:
-            attributes = {**attributes, "time": moment(time)}
-    except ValueError as error:
-        faults["time"] = str(error)
-    try:
-        event = _sdk_event(attributes, data, had_time=time is not None)
+        event = _sdk_event(attributes if time is None else {**attributes, "time": time}, data)
     except InvalidEvent as error:
-        faults = {**error.faults, **faults}
+        faults |= error.faults
     if faults:
         raise InvalidEvent(faults)
     return event
@@ -201,9 +198,7 @@ def _texts(attributes: Mapping[str, Any]) -> dict[str, str]:
     texts: dict[str, str] = {}
     faults: dict[str, str] = {}
     for name, value in attributes.items():
-        if name == "time":
-            texts[name] = time_text(value)
-        elif isinstance(value, bool):
+        if isinstance(value, bool):
             texts[name] = str(value).lower()
         elif isinstance(value, str | int):
             texts[name] = str(value)

@@ -14,7 +14,7 @@ from datetime import datetime
 from hashlib import sha1
 from typing import Any, Final
 
-from libskylark.binding import moment, read_message, time_text, write_message
+from libskylark.binding import moment, read_message, write_message
 from libskylark.errors import BadInput
 
 # The extension attributes that Skylark writes and reads; docs/reference/events.md is made from these comments.
@@ -98,7 +98,7 @@ class Event:
     @property
     def time(self) -> datetime | None:
         text = self.attributes.get("time")
-        return datetime.fromisoformat(text) if text else None
+        return moment(text) if text else None
 
     @property
     def chain(self) -> str:
@@ -181,15 +181,14 @@ def _read_plain(headers: Mapping[str, str]) -> dict[str, str] | None:
         return None
     if content_type is not None:
         attributes["datacontenttype"] = content_type
-    return _plain(attributes)
+    return attributes if _is_plain(attributes) else None
 
 
 def _write_plain(event: Event) -> dict[str, str] | None:
     """The headers of a plain event in binary mode; None for one that the SDK must write."""
-    plain = event.attributes if event.plain else _plain(event.attributes)
-    if plain is None:
+    if not event.plain and not _is_plain(event.attributes):
         return None
-    headers = {f"ce-{name}": value for name, value in plain.items()}
+    headers = {f"ce-{name}": value for name, value in event.attributes.items()}
     content_type = headers.pop("ce-datacontenttype", None)
     values = "".join(headers.values())
     if " " in values or '"' in values or "%" in values:  # these are written in percent-encoding
@@ -199,24 +198,21 @@ def _write_plain(event: Event) -> dict[str, str] | None:
     return headers
 
 
-def _plain(attributes: Mapping[str, str]) -> dict[str, str] | None:
-    """A copy with `time` in its usual form; None unless it is certain that the SDK has nothing to object to."""
+def _is_plain(attributes: Mapping[str, str]) -> bool:
+    """Whether it is certain that the SDK has nothing to object to."""
     try:
         names, values = "".join(attributes), "".join(attributes.values())
     except TypeError:  # not all are texts
-        return None
+        return False
     if not (names.isascii() and names.isalnum() and names.islower() and values.isascii() and values.isprintable()):
-        return None
+        return False
     if not _MANDATORY.issubset(attributes) or attributes["specversion"] != "1.0" or "data" in attributes:
-        return None
-    plain = dict(attributes)
-    if "" in plain or not all(plain.get(name, "unset") for name in _NOT_EMPTY):
-        return None
-    time = plain.get("time")
+        return False
+    if "" in attributes or not all(attributes.get(name, "unset") for name in _NOT_EMPTY):
+        return False
     try:
-        if time is not None:
-            plain["time"] = time_text(moment(time))
+        if (time := attributes.get("time")) is not None:
+            moment(time)
     except ValueError:
-        return None
-    # Without its capitals, a time can be read but not written.
-    return plain if time is None or time.isupper() else None
+        return False
+    return True

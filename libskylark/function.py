@@ -80,8 +80,8 @@ class Function(Flask):
         self.config["MAX_CONTENT_LENGTH"] = _MAX_EVENT_BYTES
         self.settings = settings or from_environment(NodeSettings)
         self.function = name
-        node_services = NodeServices(self.settings)
-        self.metrics = FunctionMetrics(name, self.settings.node, lambda: node_services.unanswered)
+        self.metrics = FunctionMetrics(name, self.settings.node)
+        node_services = NodeServices(self.settings, on_unanswered=self.metrics.count_unanswered)
         self._stores = Stores(self.settings, node_services.host_of)
         self.execution = Execution(
             name,

@@ -26,17 +26,24 @@ class Meter:
         self.here = here
         self.timings: list[Timing] = []
 
-    def note(self, what: str, started: float, place: str = "", node: str = "", size_bytes: int = 0) -> None:
-        """`started` is the perf_counter before it."""
-        took_s = perf_counter() - started
+    def note_read(self, what: str, took_s: float, place: str, node: str, size_bytes: int) -> None:
         self.timings.append(Timing(what, took_s * 1000, place, node, size_bytes))
-        note_span(_SPANS[what], took_s, **{"skylark.place": place, "skylark.node": node, "skylark.bytes": size_bytes})
+        self._trace(what, took_s, place, node, size_bytes)
 
     def note_inline(self, event: Event, state: IncomingState) -> None:
         """State in the event takes no time, but is read from somewhere all the same."""
         if INLINE in state.reads():
             size_bytes = len(event.attributes[STATE]) * 3 // 4  # it is base64
-            self.timings.append(Timing("state", 0.0, INLINE, self.here, size_bytes))
+            self.note_read("state", 0.0, INLINE, self.here, size_bytes)
+
+    def note_commit(self, took_s: float, effects: Effects) -> None:
+        """All that was written, with the event that was emitted: small state is in there."""
+        self.timings.append(Timing("commit", took_s * 1000))
+        size_bytes = _size_bytes(effects.state) + _size_bytes(effects.memory_written) + len(effects.reply)
+        self._trace("commit", took_s, LOCAL, self.here, size_bytes)
+
+    def _trace(self, what: str, took_s: float, place: str, node: str, size_bytes: int) -> None:
+        note_span(_SPANS[what], took_s, **{"skylark.place": place, "skylark.node": node, "skylark.bytes": size_bytes})
 
 
 class _MeteredStates:
@@ -49,7 +56,7 @@ class _MeteredStates:
         loaded = self._states.load(key, origin, names, first)
         here = WAITED if loaded.waited else LOCAL
         place = here if loaded.node == self._meter.here else REMOTE
-        self._meter.note("state", started, place, loaded.node, _size_bytes(loaded.frames))
+        self._meter.note_read("state", perf_counter() - started, place, loaded.node, _size_bytes(loaded.frames))
         return loaded
 
 
@@ -64,13 +71,13 @@ class _MeteredLedger:
     def load(self, name: MemoryName, fields: Sequence[str] | None) -> Frames:
         started = perf_counter()
         frames = self._ledger.load(name, fields)
-        self._meter.note("memory", started, LOCAL, self._meter.here, _size_bytes(frames))
+        self._meter.note_read("memory", perf_counter() - started, LOCAL, self._meter.here, _size_bytes(frames))
         return frames
 
     def commit(self, effects: Effects) -> Committed | Conflict | Fenced:
         started = perf_counter()
         outcome = self._ledger.commit(effects)
-        self._meter.note("commit", started)
+        self._meter.note_commit(perf_counter() - started, effects)
         return outcome
 
 

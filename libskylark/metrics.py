@@ -13,7 +13,6 @@ from typing import Final
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     ProcessCollector,
     disable_created_metrics,
@@ -52,8 +51,7 @@ def exposition(registry: CollectorRegistry) -> bytes:
 class FunctionMetrics:
     """One registry per function, so that several in one process (as in tests) keep apart."""
 
-    def __init__(self, function: str, node: str, unanswered: Callable[[], int]) -> None:
-        """`unanswered` tells for how many events elect named no successor, so that their state stayed here."""
+    def __init__(self, function: str, node: str) -> None:
         self.registry = registry = new_registry()
         labels = {"function": function, "node": node}
         events = Counter("skylark_events", "Events by outcome.", [*labels, "outcome"], registry=registry)
@@ -74,24 +72,27 @@ class FunctionMetrics:
         seconds = Histogram(
             "skylark_handler_seconds", "Seconds per event.", [*labels], buckets=BUCKETS_S, registry=registry
         )
-        silent = Gauge(
+        unanswered = Counter(
             "skylark_elect_unanswered_events",
-            "Events for which elect named no successor.",
+            "Events for which elect named no successor: their state stayed where it was.",
             [*labels],
             registry=registry,
-            multiprocess_mode="livesum",
         )
         self._labels = labels
         self._events = events
         self._reads = reads
         self._read_bytes = read_bytes
         self._store_seconds = store_seconds
-        self._silent = silent.labels(**labels)
-        self._looks: list[Callable[[], None]] = [lambda: self._silent.set(unanswered())]
+        self._unanswered = unanswered.labels(**labels)
+        self._looks: list[Callable[[], None]] = []
         self.handler_seconds = seconds.labels(**labels)
 
     def count_event(self, outcome: str) -> None:
         self._events.labels(**self._labels, outcome=outcome).inc()
+
+    def count_unanswered(self) -> None:
+        """elect named no successor for an event."""
+        self._unanswered.inc()
 
     def count_reads(self, reads: Mapping[str, int]) -> None:
         for place, count in reads.items():

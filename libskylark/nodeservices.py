@@ -102,25 +102,27 @@ class Successors:
 
 
 class NodeServices:
-    """A client of the node's elect and node-info; answers are kept until their epoch ends."""
+    """A client of the node's elect and node-info; answers are kept until their epoch ends.
 
-    def __init__(self, settings: NodeSettings, now_s: Callable[[], float] = time.time) -> None:
+    `on_unanswered` is called whenever `successors` is None since elect does not answer: state stays here then.
+    """
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        now_s: Callable[[], float] = time.time,
+        on_unanswered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._now_s = now_s
+        self._on_unanswered = on_unanswered
         self._session = requests.Session()
         self._lock = Lock()
-        self._counting = Lock()
-        self._unanswered = 0
         self._successors: dict[str, Successors] = {}
         self._silent_until_s = 0.0
         self._hosts: dict[str, str] = {}
         self._access: tuple[int, str] | None = None
         self._home: str | None = None
-
-    @property
-    def unanswered(self) -> int:
-        """How often `successors` was None since elect did not answer: for so many events state stayed here."""
-        return self._unanswered
 
     def successors(self, event_type: str) -> Successors | None:
         """Who may take events of this type next; None while elect does not answer (state then stays local)."""
@@ -135,8 +137,7 @@ class NodeServices:
             except ElectionError as error:
                 self._silent_until_s = now_s + _SILENCE_S
                 log.warning("no successor for %s, state stays on %s: %s", event_type, self._settings.node, error)
-        with self._counting:
-            self._unanswered += 1
+        self._on_unanswered()
         return None
 
     def ask_successors(

@@ -18,8 +18,8 @@ from libskylark.errors import DocumentError, Fault
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
 
-# What ruamel raises for scalars such as `+_` or `2026-13-01`, and for documents that are nested too deep.
-_SCALAR_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+# What ruamel raises for scalars such as `+_` or `2026-13-01`.
+_SCALAR_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class Document:
     def _fault_of(self, detail: ErrorDetails) -> Fault:
         # Pydantic adds the names of union members to the location; only what the file has can be shown.
         location = tuple(part for part in detail["loc"] if not str(part).endswith("]"))
-        message = detail["msg"].removeprefix("Value error, ")
+        message, found = detail["msg"].removeprefix("Value error, "), f"found {detail['input']!r}"
         if detail["type"] == "extra_forbidden":
             message = "unknown field"
         elif detail["type"] == "missing":
             message = "is required"
-        elif not isinstance(detail["input"], dict | list):
-            message = f"found {detail['input']!r}: {message}"
+        elif not isinstance(detail["input"], dict | list) and not message.startswith(found):
+            message = f"{found}: {message}"
         return self.fault(location, message)
 
 
@@ -93,6 +93,8 @@ def read_documents(path: Path) -> Iterator[Document]:
         raise DocumentError([Fault(str(path), 0, "", f"not YAML: {reason}")]) from None
     except OSError as error:
         raise DocumentError([Fault(str(path), 0, "", f"cannot be read: {error.strerror}")]) from None
+    except RecursionError:
+        raise DocumentError([Fault(str(path), 0, "", "not YAML that can be read: it is nested too deep")]) from None
     except _SCALAR_ERRORS as error:
         raise DocumentError([Fault(str(path), 0, "", f"not YAML: a value cannot be read: {error!r}")]) from None
     for content in documents:

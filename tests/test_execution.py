@@ -318,6 +318,26 @@ def test_small_state_rides_in_the_event(make: Make, store: Store) -> None:
     assert store.run(lambda client: client.keys("state:*")) == []
 
 
+def test_state_that_rides_in_the_event_is_traced_as_well(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[str, str, int]] = []
+
+    def note(name: str, took_s: float, **told: Any) -> None:
+        spans.append((name, told["skylark.place"], told["skylark.bytes"]))
+
+    monkeypatch.setattr("libskylark.metering.note_span", note)
+
+    def handler(event: Event, state: Any) -> dict[str, int]:
+        state["text"] = "x" * 1000
+        return {"n": state["n"]}
+
+    inline = encode_inline({"n": encode_value(5)})
+    reply = emitted(make(to=[THERE]).run(handler, event(1, skylarkstate=inline)))
+    read, write = spans
+    assert read == ("read state", "inline", len(inline) * 3 // 4)
+    assert write[:2] == ("write state and memory", "local")
+    assert write[2] > len(reply.attributes["skylarkstate"]) > 1000
+
+
 @pytest.mark.parametrize(("size", "inline"), [(3046, True), (3047, False)])
 def test_state_is_inline_up_to_4096_characters_as_sent(make: Make, size: int, inline: bool) -> None:
     reply = emitted(make(to=[THERE]).run(put(image=b"\xff" * size), event(1)))

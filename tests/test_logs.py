@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -123,3 +124,17 @@ def test_where_nobody_reads_colours_nothing_is_imported_for_them() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "['structlog']\n"
     assert json.loads(done.stderr)["message"] == "told"
+
+
+def test_a_broker_leaves_the_logs_alone_where_its_process_has_configured_them(tmp_path: Path) -> None:
+    script = (
+        "import logging, sys; from libskylark.logs import *\n"
+        "if sys.argv[1:]: configure_logs('started', 'here', LogSettings())\n"
+        "from libskylark.eventing.app import app\n"
+        "logging.getLogger('x').error('told')"
+    )
+    for arguments, role in (["by the lab"], "started"), ([], "broker"):
+        environment = {"PATH": os.environ["PATH"], "NODE_NAME": "here", "SKYLARK_OBJECTS": str(tmp_path)}
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert [json.loads(line)["role"] for line in done.stderr.splitlines()] == [role]

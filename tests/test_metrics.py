@@ -81,7 +81,8 @@ def test_a_queue_that_is_empty_again_says_so() -> None:
 
 
 def test_round_trips_to_stores_are_told_by_what_and_where() -> None:
-    metrics = FunctionMetrics("count", "here", lambda: 3)
+    metrics = FunctionMetrics("count", "here")
+    metrics.count_unanswered()
     metrics.note_timings([Timing("state", 12.0, "remote", "b", 1000), Timing("commit", 1.0)])
     told = metrics.text().decode().splitlines()
     place = 'function="count",node="here",place="remote",what="state"'
@@ -89,14 +90,14 @@ def test_round_trips_to_stores_are_told_by_what_and_where() -> None:
     assert 'skylark_store_seconds_bucket{function="count",le="0.01",node="here",what="state"} 0.0' in told
     assert 'skylark_store_seconds_bucket{function="count",le="0.025",node="here",what="state"} 1.0' in told
     assert 'skylark_store_seconds_count{function="count",node="here",what="commit"} 1.0' in told
-    assert 'skylark_elect_unanswered_events{function="count",node="here"} 3.0' in told
+    assert 'skylark_elect_unanswered_events_total{function="count",node="here"} 1.0' in told
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_processes_that_share_a_folder_answer_as_one(tmp_path: Path, shared: bool) -> None:
     script = (
         "from libskylark.metrics import FunctionMetrics\n"
-        "metrics = FunctionMetrics('count', 'here', lambda: 0)\n"
+        "metrics = FunctionMetrics('count', 'here')\n"
         "metrics.count_event('handled')\n"
         "print(metrics.text().decode())"
     )

@@ -9,6 +9,7 @@ import responses
 
 from libskylark.config import NodeSettings
 from libskylark.errors import ElectionError, UnknownNode
+from libskylark.metrics import FunctionMetrics
 from libskylark.nodeservices import NodeServices, Successors
 from libskylark.policy import Candidate
 from libskylark.testing import FakeClock
@@ -140,14 +141,21 @@ def test_a_node_that_leaves_before_the_move_would_end_gets_no_state() -> None:
 
 
 @responses.activate
-def test_what_elect_did_not_answer_is_counted(services: NodeServices, clock: FakeClock) -> None:
+def test_what_elect_did_not_answer_is_told(clock: FakeClock) -> None:
+    metrics = FunctionMetrics("count", "here")
+    services = NodeServices(NodeSettings(node="here"), clock.now_s, metrics.count_unanswered)
+
+    def unanswered() -> float | None:
+        labels = {"function": "count", "node": "here"}
+        return metrics.registry.get_sample_value("skylark_elect_unanswered_events_total", labels)
+
     responses.get(ELECT, json=successors().to_json())
     services.successors("t")
-    assert services.unanswered == 0
+    assert unanswered() == 0
     responses.replace(responses.GET, ELECT, status=503)
     clock.advance(60)
     assert [services.successors("t"), services.successors("t")] == [None, None]
-    assert services.unanswered == 2
+    assert unanswered() == 2
 
 
 @responses.activate

@@ -111,7 +111,7 @@ def test_the_clock_of_an_invocation_can_be_given(app: Function) -> None:
     answer = invoke(app, event(), clock=FakeClock(600.0))
     assert reply(answer)["epoch"] == 10
     assert answer.event is not None
-    assert answer.event.attributes["time"] == "1970-01-01T00:10:00Z"
+    assert answer.event.attributes["time"] == "1970-01-01T00:10:00.000Z"
 
 
 def test_fake_states_keep_bundles_for_all_nodes() -> None:

@@ -200,6 +200,8 @@ def test_a_chain_through_three_processes_is_one_trace(broker_url: str, collector
     assert read["parent"] == next_run["id"]
     assert (read["skylark.place"], read["skylark.node"], read["node"]) == ("local", "here", "here")
     assert read["skylark.bytes"] > 20_000
+    assert (write["skylark.place"], write["skylark.node"]) == ("local", "here")
+    assert write["skylark.bytes"] >= read["skylark.bytes"]
     assert (first["skylark.outcome"], first["http.response.status_code"]) == ("replied", 200)
     assert (second["skylark.outcome"], second["skylark.chain"]) == ("delivered", first["skylark.chain"])
     assert run["cloudevents.event_id"] == "1"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +24,17 @@ from libskylark.lab.supervisor import Supervisor
 CONCURRENCIES: Final = (1, 8, 32, 64)
 TRIGGERS: Final = (1, 100, 1_000)
 RATE_PER_S: Final = 200.0
+ROUNDS: Final = 3
+
+Run = Mapping[str, Any]
 
 _HOST: Final = "127.0.0.1"
 _APP: Final = "libskylark.eventing.app:app"
 _START_S: Final = 30.0
 _WARM_UP_S: Final = 1.0
 _TRIGGERS_CONCURRENCY: Final = 32  # while it is measured what more Triggers cost
+_AT_ONCE, _RATE, _TRIGGERS = "concurrency", "rate", "triggers"  # kinds of runs, by what was varied
+_MEASURED: Final = ("events_per_s", "p50_ms", "p99_ms", "cpu_us_per_event")
 _PAIR: Final = 2  # Triggers of the runs: one that takes the events, and one that does not
 _TRIGGER: Final = """\
 ---
@@ -42,39 +48,82 @@ spec:
 """
 
 
-def measure(seconds: float = 5.0, progress: Callable[[str], None] = lambda _: None) -> Any:
-    """`{"runs": [...], "paced": {"rate", "p50_ms", "p99_ms"}, "rss_mib", "by_triggers": {"1": us, ...}, "lost"}`.
+def measure(
+    seconds: float = 5.0, progress: Callable[[str], None] = lambda _: None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(figures, every single run): `{"runs": [...], "paced": {"rate", "p50_ms", "p99_ms"}, "rss_mib", "by_triggers":
+    {"1": us, ...}, "lost"}`.
 
+    All are medians of three runs, each of a third of `seconds`; those with so many at once and the paced ones take
+    turns.
     A broker as the lab runs it, with a Redis of its own whose append-only file is flushed every second; subscriber and
-    senders share one further process. Of each run, of so many `seconds`: concurrency, the events under way at all
+    senders share one further process. Of runs: concurrency, the events under way at all
     times (a sender goes on when its event was accepted and delivered); events_per_s; p50_ms and p99_ms, from the
     request to the subscriber; cpu_us_per_event, processor time of the broker alone. paced: the same times with a rate
     of events a second. rss_mib: the most that the broker's process occupied after a run. by_triggers: processor time
     per event with so many Triggers, one of which takes the events. lost: events that were accepted and not delivered.
     Raises LabError where a process does not start, or the broker refuses an event.
     """
+    raw = list[dict[str, Any]]()
     with _Site() as site:
+
+        def run(what: str, kind: dict[str, Any], load: Load) -> None:
+            progress(what)
+            passage, cpu_us = site.put(load)
+            raw.append({**kind, **_figures(passage), "cpu_us_per_event": round(cpu_us, 1), "rss_mib": site.rss_mib()})
+
         site.start(_PAIR)
-        runs, most_mib = [], 0.0
-        for concurrency in CONCURRENCIES:
-            progress(f"{concurrency} at once")
-            passage, cpu_us = site.put(Load(seconds, concurrency))
-            runs.append({"concurrency": concurrency, **_figures(passage), "cpu_us_per_event": round(cpu_us, 1)})
-            most_mib = max(most_mib, site.rss_mib())
-        progress(f"{RATE_PER_S:g} events a second")
-        paced, _ = site.put(Load(2 * seconds, rate_per_s=RATE_PER_S))
-        by_triggers = {}
+        for number in range(1, ROUNDS + 1):
+            told = f"round {number} of {ROUNDS}"
+            for concurrency in CONCURRENCIES:
+                run(f"{concurrency} at once, {told}", {_AT_ONCE: concurrency}, Load(seconds / ROUNDS, concurrency))
+            paced = Load(2 * seconds / ROUNDS, rate_per_s=RATE_PER_S)
+            run(f"{RATE_PER_S:g} events a second, {told}", {_RATE: RATE_PER_S}, paced)
         for count in TRIGGERS:
-            progress(f"{count:,} Triggers")
             site.start(count)
-            by_triggers[str(count)] = round(site.put(Load(seconds, _TRIGGERS_CONCURRENCY))[1], 1)
-        return {
-            "runs": runs,
-            "paced": {"rate": RATE_PER_S, **_times(paced)},
-            "rss_mib": round(most_mib, 1),
-            "by_triggers": by_triggers,
-            "lost": site.lost,
+            for _ in range(ROUNDS):
+                load = Load(seconds / ROUNDS, _TRIGGERS_CONCURRENCY)
+                run(f"{count:,} Triggers", {_TRIGGERS: count}, load)
+        return _summary(raw, site.lost), raw
+
+
+def _summary(raw: Sequence[Run], lost: int) -> dict[str, Any]:
+    at_once, triggers = _by(raw, _AT_ONCE), _by(raw, _TRIGGERS)
+    (paced,) = _by(raw, _RATE).values()
+    return {
+        "runs": [
+            {_AT_ONCE: concurrency, **{name: _median(runs, name) for name in _MEASURED}}
+            for concurrency, runs in at_once.items()
+        ],
+        "paced": {"rate": RATE_PER_S, **{name: _median(paced, name) for name in ("p50_ms", "p99_ms")}},
+        "rss_mib": round(max(run["rss_mib"] for runs in at_once.values() for run in runs), 1),
+        "by_triggers": {str(count): _median(runs, "cpu_us_per_event") for count, runs in triggers.items()},
+        "lost": lost,
+    }
+
+
+def ranges(raw: Sequence[Run]) -> list[dict[str, Any]]:
+    """Of so many at once: from the least to the most of the runs, of each figure; from what `measure` gives."""
+    return [
+        {
+            _AT_ONCE: concurrency,
+            **{name: [min(run[name] for run in runs), max(run[name] for run in runs)] for name in _MEASURED},
         }
+        for concurrency, runs in _by(raw, _AT_ONCE).items()
+    ]
+
+
+def _by(raw: Sequence[Run], kind: str) -> dict[int, list[Run]]:
+    found: dict[int, list[Run]] = {}
+    for run in raw:
+        if kind in run:
+            found.setdefault(run[kind], []).append(run)
+    return found
+
+
+def _median(runs: Sequence[Run], name: str) -> float:
+    values: list[float] = [run[name] for run in runs]
+    return round(statistics.median(values), 3)
 
 
 class _Site:

@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -36,18 +36,35 @@ SIZES: Final = (10, 100, 1_000, 10_000)
 ORIGINAL_MS: Final = {10: 0.003, 100: 0.04, 1_000: 0.6, 10_000: 5.8}
 
 SEED: Final = 7
+ROUNDS: Final = 3
 _HERE: Final = "sat-00000"
 _TICK_S: Final = 3600.0  # no epoch should end while it is measured
 _STATE_BYTES: Final = (1_000, 30_000, 300_000, 3_000_000)
-_TABLES: Final = 11
-_ANSWERS: Final = 20_000
+_TABLES: Final = 5
+_ANSWERS: Final = 10_000
 _BATCH: Final = 500  # answers timed together: the clock is read every 500th time
-_HTTP_ANSWERS: Final = 200
+_HTTP_ANSWERS: Final = 100
 _HTTP_TIMEOUT_S: Final = 20.0
 
 
-def measure(sizes: Sequence[int] = SIZES, seed: int = SEED, progress: Callable[[int], None] = lambda _: None) -> Any:
-    """`{"sizes": {"10": {"recompute_ms", "answer_us", "http_ms", "peak_mib"}, ...}}`, medians over several runs.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that was timed of a constellation of `nodes` in one round."""
+
+    round: int
+    nodes: int
+    recompute_ms: list[float]
+    answer_us: list[float]
+    http_ms: list[float]
+    peak_mib: float
+
+
+def measure(
+    sizes: Sequence[int] = SIZES, seed: int = SEED, progress: Callable[[int], None] = lambda _: None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(figures, all that was timed): `{"sizes": {"10": {"recompute_ms", "answer_us", "http_ms", "peak_mib"}, ...}}`.
+
+    Medians over all rounds, in each of which every size is measured once, on another constellation.
 
     recompute_ms: all that a tick computes from the topologies of this epoch and the next (with a third of the links
     narrower than asked for, so that two trees are needed). answer_us: what `/storage-node` calls. http_ms:
@@ -55,20 +72,44 @@ def measure(sizes: Sequence[int] = SIZES, seed: int = SEED, progress: Callable[[
     document becomes a table (tracemalloc). `progress` is told each size before it is measured.
     Raises ElectionError where that process does not answer.
     """
-    figures = {}
-    for size in sizes:
-        progress(size)
-        rng = random.Random(f"{seed} {size}")
-        epoch = Ticks(_TICK_S).epoch_at(SystemClock().now_s())
-        views = [view(size, epoch + later, rng) for later in range(2)]
-        document = json.dumps(views[0].to_json())
-        figures[str(size)] = {
-            "recompute_ms": round(_recompute_ms(views), 3),
-            "answer_us": round(_answer_us(views, rng), 2),
-            "http_ms": round(_http_ms(document, rng), 3),
-            "peak_mib": round(_peak_mib(document), 2),
-        }
-    return {"sizes": figures}
+    samples = []
+    for number in range(1, ROUNDS + 1):
+        for size in sizes:
+            progress(size)
+            samples.append(_sample(number, size, random.Random(f"{seed} {size} {number}")))
+    figures = {str(size): _figures([sample for sample in samples if sample.nodes == size]) for size in sizes}
+    return {"sizes": figures}, [asdict(sample) for sample in samples]
+
+
+def _sample(number: int, size: int, rng: random.Random) -> Sample:
+    epoch = Ticks(_TICK_S).epoch_at(SystemClock().now_s())
+    views = [view(size, epoch + later, rng) for later in range(2)]
+    document = json.dumps(views[0].to_json())
+    timed = _recompute_ms(views), _answer_us(views, rng), _http_ms(document, rng)
+    return Sample(number, size, *timed, _peak_mib(document))
+
+
+def _figures(samples: Sequence[Sample]) -> dict[str, float]:
+    def median(of: Callable[[Sample], Sequence[float]]) -> float:
+        return statistics.median(value for sample in samples for value in of(sample))
+
+    return {
+        "recompute_ms": round(median(lambda sample: sample.recompute_ms), 3),
+        "answer_us": round(median(lambda sample: sample.answer_us), 2),
+        "http_ms": round(median(lambda sample: sample.http_ms), 3),
+        "peak_mib": round(median(lambda sample: [sample.peak_mib]), 2),
+    }
+
+
+def ranges(raw: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """By size, from the least to the most of the rounds' medians of each time, by its name; of what `measure` gives."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for nodes in dict.fromkeys(sample["nodes"] for sample in raw):
+        rounds = [sample for sample in raw if sample["nodes"] == nodes]
+        for name in ("recompute_ms", "answer_us", "http_ms"):
+            medians = [statistics.median(sample[name]) for sample in rounds]
+            found.setdefault(str(nodes), {})[name] = [round(min(medians), 3), round(max(medians), 3)]
+    return found
 
 
 def view(size: int, epoch: int, rng: random.Random) -> EpochView:
@@ -81,7 +122,7 @@ def view(size: int, epoch: int, rng: random.Random) -> EpochView:
     return EpochView(epoch, _TICK_S, _HERE, "area-1", names[-1], 200.0, 25.0, Topology.of(nodes, links), {})
 
 
-def _recompute_ms(views: Sequence[EpochView]) -> float:
+def _recompute_ms(views: Sequence[EpochView]) -> list[float]:
     now, following = views
     current = ElectionTable(now, _HERE)
 
@@ -90,10 +131,11 @@ def _recompute_ms(views: Sequence[EpochView]) -> float:
         ElectionTable(replace(following, topology=fresh), _HERE)
         current.followed_by(fresh)
 
-    return statistics.median(_seconds(tick) for _ in range(_TABLES)) * 1e3
+    return [_seconds(tick) * 1e3 for _ in range(_TABLES)]
 
 
-def _answer_us(views: Sequence[EpochView], rng: random.Random) -> float:
+def _answer_us(views: Sequence[EpochView], rng: random.Random) -> list[float]:
+    """Of one answer, in each batch."""
     settings = from_environment(NodeSettings, {"NODE_NAME": _HERE, "SKYLARK_TICK": f"{_TICK_S:g}s"})
     elect = Elect(settings, _GivenViews(settings, views), SystemClock())
     elect.table()
@@ -105,7 +147,7 @@ def _answer_us(views: Sequence[EpochView], rng: random.Random) -> float:
             elect.storage_node(size_bytes, 0, "skylark", destination)
 
     batches = [asked[start : start + _BATCH] for start in range(0, _ANSWERS, _BATCH)]
-    return statistics.median(_seconds(partial(answer, batch)) for batch in batches) / _BATCH * 1e6
+    return [_seconds(partial(answer, batch)) / _BATCH * 1e6 for batch in batches]
 
 
 class _GivenViews(NodeServices):
@@ -128,7 +170,7 @@ def _peak_mib(document: str) -> float:
         tracemalloc.stop()
 
 
-def _http_ms(document: str, rng: random.Random) -> float:
+def _http_ms(document: str, rng: random.Random) -> list[float]:
     names = [node["node_name"] for node in json.loads(document)["nodes"]]
     with _node_info(document) as node_info_port, _elect(node_info_port) as url, requests.Session() as session:
 
@@ -138,7 +180,7 @@ def _http_ms(document: str, rng: random.Random) -> float:
 
         try:
             ask()  # waits for the process and its first table
-            return statistics.median(_seconds(ask) for _ in range(_HTTP_ANSWERS)) * 1e3
+            return [_seconds(ask) * 1e3 for _ in range(_HTTP_ANSWERS)]
         except requests.RequestException as error:
             raise ElectionError(f"elect at {url} did not answer: {error}") from None
 

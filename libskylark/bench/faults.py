@@ -79,6 +79,7 @@ class _Record:
     unrecovered: list[str] = field(default_factory=list)
     meant: Counter[str] = field(default_factory=Counter)
     in_phase: Counter[str] = field(default_factory=Counter)
+    strikes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class FaultBench:
@@ -93,6 +94,11 @@ class FaultBench:
         self._options = options
         self._say = say
         self._record = _Record()
+
+    @property
+    def strikes(self) -> list[dict[str, Any]]:
+        """Every single fault so far: what it hit, when (Unix seconds), its recovery (None: there was none in time)."""
+        return self._record.strikes
 
     def run(self) -> dict[str, Any]:
         """The report; raises LabError where the lab does not start, or a phase never comes."""
@@ -131,11 +137,13 @@ class FaultBench:
             self._record.meant[kind] += 1
             self._record.in_phase[kind] += strike.in_phase
         recovered_s = self._recovered_s(strike, frames)
-        if recovered_s is None:
+        recovery_ms = None if recovered_s is None else (recovered_s - strike.at_s) * 1000
+        told = {"kind": kind, "what": strike.what, "at_s": strike.at_s, "in_phase": strike.in_phase}
+        self._record.strikes.append({"number": number, **told, "recovery_ms": recovery_ms})
+        if recovery_ms is None:
             self._record.unrecovered.append(f"{kind} {strike.what}")
             came = f"no frame was decided within {_RECOVERY_S:g} s"
         else:
-            recovery_ms = (recovered_s - strike.at_s) * 1000
             self._record.recovery_ms[kind].append(recovery_ms)
             came = f"recovered after {recovery_ms:,.0f} ms"
         missed = " beside its phase" if strike.in_phase is False else ""

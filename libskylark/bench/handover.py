@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from libskylark.bench.nodes import HERE, THERE, TwoNodes, two_nodes
@@ -19,6 +19,7 @@ from libskylark.ownership import Ownership
 SIZES: Final = (10_000, 1_000_000, 10_000_000)
 
 SEED: Final = 7
+_OURS, _BASELINE = "skylark", "stop-and-copy"
 _PINGS: Final = 25
 _BETWEEN: Final = 10  # writes from the copy to the tick, and before and after either way
 
@@ -40,6 +41,7 @@ DEFAULT: Final = Setup()
 class Trial:
     """One handover: `lost` counts acknowledged writes of which the new owner knows nothing, or not all."""
 
+    way: str
     copied_bytes: int
     delta_bytes: int
     unwritable_ms: float
@@ -52,8 +54,9 @@ def measure(
     setup: Setup = DEFAULT,
     seed: int = SEED,
     progress: Callable[[int], None] = lambda _: None,
-) -> Any:
-    """`{"link", "writes_per_s", "large_share", "runs", "sizes": {"10000": {...}, ...}}`, medians over the runs.
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(figures, every single handover): `{"link", "writes_per_s", "large_share", "runs", "sizes": {"10000": {...}}}`,
+    medians over the runs.
 
     Of each size: precopy_bytes and delta_bytes (names and values, before and after the fence); unwritable_ms and
     baseline_unwritable_ms (of stop-and-copy: the fence first, then everything in one go, over a connection that
@@ -66,27 +69,36 @@ def measure(
     rarer than a handover takes, the wait for the next one counts too.)
     Raises LabError where a server or the link does not start, StoreUnavailable where one of them fails.
     """
-    figures = {}
+    figures, raw = {}, list[dict[str, Any]]()
     with two_nodes(Figures(latency_ms=setup.latency_ms, bandwidth_mbps=setup.bandwidth_mbps), max(sizes)) as nodes:
         for size in sizes:
             progress(size)
-            figures[str(size)] = _figures(nodes, size, setup, seed)
-    return {
+            round_trip_ms = nodes.round_trip_ms(_PINGS)
+            trials = _trials(nodes, size, setup, seed)
+            figures[str(size)] = _figures(trials, round_trip_ms, setup)
+            raw += [{"bytes": size, **asdict(trial)} for trial in trials]
+    found = {
         "link": {"latency_ms": setup.latency_ms, "bandwidth_mbps": setup.bandwidth_mbps},
         "writes_per_s": setup.writes_per_s,
         "large_share": LARGE_SHARE,
         "runs": setup.runs,
         "sizes": figures,
     }
+    return found, raw
 
 
-def _figures(nodes: TwoNodes, size_bytes: int, setup: Setup, seed: int) -> dict[str, Any]:
-    round_trip_ms = nodes.round_trip_ms(_PINGS)
-    ours, baseline = [], []
+def _trials(nodes: TwoNodes, size_bytes: int, setup: Setup, seed: int) -> list[Trial]:
+    """Both ways in turn."""
+    trials = []
     for run in range(setup.runs):
         rng = random.Random(f"{seed} {size_bytes} {run}")
-        ours.append(_trial(nodes, size_bytes, setup, rng, _copy_then_switch))
-        baseline.append(_trial(nodes, size_bytes, setup, rng, _stop_and_copy))
+        trials += [_trial(nodes, size_bytes, setup, rng, way) for way in (_copy_then_switch, _stop_and_copy)]
+    return trials
+
+
+def _figures(trials: Sequence[Trial], round_trip_ms: float, setup: Setup) -> dict[str, Any]:
+    ours = [trial for trial in trials if trial.way == _OURS]
+    baseline = [trial for trial in trials if trial.way != _OURS]
     delta_bytes = median(trial.delta_bytes for trial in ours).value
     unwritable_ms = median(trial.unwritable_ms for trial in ours)
     baseline_ms = median(trial.unwritable_ms for trial in baseline)
@@ -99,8 +111,8 @@ def _figures(nodes: TwoNodes, size_bytes: int, setup: Setup, seed: int) -> dict[
         "ci_baseline_unwritable_ms": baseline_ms.interval(),
         "round_trip_ms": round(round_trip_ms, 3),
         "delta_ms": round(delta_bytes * 8 / (setup.bandwidth_mbps * 1000), 3),
-        "writes": sum(trial.writes for trial in [*ours, *baseline]),
-        "writes_lost": sum(trial.lost for trial in [*ours, *baseline]),
+        "writes": sum(trial.writes for trial in trials),
+        "writes_lost": sum(trial.lost for trial in trials),
     }
 
 
@@ -125,7 +137,8 @@ def _trial(nodes: TwoNodes, size_bytes: int, setup: Setup, rng: random.Random, w
         writer.wait_for(_BETWEEN)
         fenced_s, copied_bytes, delta_bytes = way(handover, writer)
         writer.wait_for(_BETWEEN)
-    trial = Trial(copied_bytes, delta_bytes, writer.gap_ms(fenced_s), len(writer.written), writer.lost())
+    told = _OURS if way is _copy_then_switch else _BASELINE
+    trial = Trial(told, copied_bytes, delta_bytes, writer.gap_ms(fenced_s), len(writer.written), writer.lost())
     nodes.flush()
     return trial
 

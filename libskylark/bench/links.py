@@ -72,9 +72,10 @@ def measure(setup: Setup = DEFAULT, progress: Callable[[str], None] = lambda _: 
       furthest from its share), while all flows ran; cpu_ms_per_mb of the relay;
     - ceiling: the same of one flow at 1 ms.
 
-    Of the runs on an idle machine the one of the least error counts, since a machine is never quite idle; of those on
-    a loaded one the median. `priority` says whether relay and ends have it (lab/priority.py). ceiling_mbps is the
-    highest rate of one flow that was met; None where none was. Raises LabError where a process does not start.
+    A row is that of the run with the median error, with the median p99_ms, and `met` where it was in most of the runs.
+    "idle" only says that nothing of ours ran beside it: how idle the machine was is in the setting. `priority` says
+    whether relay and ends have it (lab/priority.py). ceiling_mbps is the highest rate of one flow that was met; None
+    where none was. Raises LabError where a process does not start.
     """
     cases = [*_latencies(setup), *_jitters(setup), *_rates(setup)]
     rows, raw = list[Row](), list[Row]()
@@ -84,8 +85,7 @@ def measure(setup: Setup = DEFAULT, progress: Callable[[str], None] = lambda _: 
                 for case in cases if load == "loaded" else [*cases, *_ceilings(setup)]:
                     progress(f"{case.told}, {load}")
                     found = [{"load": load, "kind": case.kind, **case.run(link)} for _ in range(setup.runs)]
-                    found.sort(key=lambda row: abs(row[case.error]))
-                    rows.append(found[0 if load == "idle" else len(found) // 2])
+                    rows.append(of_runs(found, case.error))
                     raw += found
     met = [row["asked_mbps"] for row in rows if row["kind"] == "ceiling" and row["met"]]
     figures = {
@@ -97,6 +97,14 @@ def measure(setup: Setup = DEFAULT, progress: Callable[[str], None] = lambda _: 
         "ceiling_mbps": max(met, default=None),
     }
     return figures, raw
+
+
+def of_runs(runs: Sequence[Row], error: str) -> Row:
+    """The row of the median `error`, with what the median of all runs is of p99_ms and `met`."""
+    middle = sorted(runs, key=lambda row: abs(row[error]))[(len(runs) - 1) // 2]
+    return middle | {
+        name: statistics.median_low(row[name] for row in runs) for name in ("p99_ms", "met") if name in middle
+    }
 
 
 def _latencies(setup: Setup) -> list[_Case]:

@@ -34,7 +34,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Setting(BaseModel):
-    """Under what circumstances an experiment ran: `time` is its begin, `load_average` that of the minute before."""
+    """Under what circumstances an experiment ran: `time` is its begin, `load_average` that of the minute before.
+
+    `scheduling` is as `scheduling()` tells it; None where that was not kept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,15 +51,17 @@ class Setting(BaseModel):
     system: str
     versions: dict[str, str]
     revision: str | None
+    scheduling: str | None = None
 
     @property
     def summary(self) -> str:
-        """One line for people, without the full stop."""
+        """One line for people, without the full stop; the command is not in it."""
         seed = "" if self.seed is None else f", seed {self.seed}"
+        scheduling = "" if self.scheduling is None else f", scheduling {self.scheduling}"
         revision = "" if self.revision is None else f", revision {self.revision}"
         return (
             f"{self.time}: {self.cpu}, {self.cores} cores, {self.memory_gib:g} GiB, load {self.load_average:g} before, "
-            f"{self.system}, Python {self.versions.get('python', '?')}{revision}{seed}"
+            f"{self.system}, Python {self.versions.get('python', '?')}{revision}{seed}{scheduling}"
         )
 
     @classmethod
@@ -74,6 +79,7 @@ class Setting(BaseModel):
             system=f"{platform.system()} {platform.machine()}",
             versions={"python": platform.python_version(), "skylark": libskylark.__version__, **packages},
             revision=_revision(),
+            scheduling=scheduling(),
         )
 
 
@@ -131,6 +137,13 @@ def keep(
     """As Results.write; nothing where no directory is given."""
     if directory is not None:
         Results(directory).write(name, figures, setting, rows, raw)
+
+
+def scheduling() -> str:
+    """How the kernel serves this process and all that it starts: "other", or by chrt or nice "rr", "nice -5"."""
+    if hasattr(os, "sched_getscheduler") and (policy := os.sched_getscheduler(0)) != os.SCHED_OTHER:
+        return {os.SCHED_RR: "rr", os.SCHED_FIFO: "fifo"}.get(policy, str(policy))
+    return f"nice {os.nice(0)}" if os.nice(0) else "other"
 
 
 def rows_of(what: str, figures: Mapping[str, Row]) -> list[Row]:

@@ -28,8 +28,8 @@ _START_S: Final = 30.0
 _STOP_S: Final = 30.0
 
 
-def measure(project: Project, runs: int = RUNS, progress: Callable[[str], None] = lambda _: None) -> Any:
-    """`{"runs", "roles": {role: {"ready_ms", "ci_ready_ms", "slowest_ms", "rss_mib"}}}` of each role.
+def measure(project: Project, runs: int = RUNS, progress: Callable[[str], None] = lambda _: None) -> tuple[Any, Any]:
+    """(figures, every single start): `{"runs", "roles": {role: {"ready_ms", "ci_ready_ms", "slowest_ms", "rss_mib"}}}`.
 
     ready_ms: the median from the start of `python -m libskylark.serving ROLE` to its first GET /ready that is answered
     with 200, of so many `runs` after one that is not counted; slowest_ms: the longest of them; rss_mib: what the
@@ -38,7 +38,7 @@ def measure(project: Project, runs: int = RUNS, progress: Callable[[str], None] 
     """
     if not (project.root / CONSTELLATION).is_file():
         raise LabError(f"found no {project.root / CONSTELLATION}, which node-info reads")
-    figures = {}
+    figures, raw = {}, list[dict[str, Any]]()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skylark-bench-")))
         redis_port = free_port()
@@ -48,6 +48,7 @@ def measure(project: Project, runs: int = RUNS, progress: Callable[[str], None] 
             progress(role)
             _start(role, environment, directory)
             taken = [_start(role, environment, directory) for _ in range(runs)]
+            raw += [{"role": role, **run} for run in taken]
             ready_ms = median(run["ready_ms"] for run in taken)
             figures[role] = {
                 "ready_ms": round(ready_ms.value),
@@ -55,7 +56,7 @@ def measure(project: Project, runs: int = RUNS, progress: Callable[[str], None] 
                 "slowest_ms": round(max(run["ready_ms"] for run in taken)),
                 "rss_mib": round(median(run["rss_mib"] for run in taken).value, 1),
             }
-    return {"runs": runs, "roles": figures}
+    return {"runs": runs, "roles": figures}, raw
 
 
 def _roles(project: Project) -> list[str]:

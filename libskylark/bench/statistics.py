@@ -39,12 +39,21 @@ def median(values: Iterable[float], confidence: float = CONFIDENCE) -> Estimate:
     worth (93.75 % of 5 values, 75 % of 3, 0 of a single one). Raises ValueError for no values.
     """
     ordered = _ordered(values)
-    count = len(ordered)
+    rank, coverage = _rank(len(ordered), confidence)
+    return Estimate(statistics.median(ordered), ordered[rank - 1], ordered[-rank], coverage)
+
+
+def coverage_of(count: int, confidence: float = CONFIDENCE) -> float:
+    """What the interval of the median of so many values is worth; 0 for a single one."""
+    return _rank(count, confidence)[1]
+
+
+def _rank(count: int, confidence: float) -> tuple[int, float]:
+    """The order statistic, from either end, at which the interval of a median stops, and what that covers."""
     rank, below = 1, 1  # of the 2 ** count ways to lie below or above the median, those with less than `rank` below
     while rank < count // 2 and 1 - 2 * (wider := below + math.comb(count, rank)) / 2**count >= confidence:
         below, rank = wider, rank + 1
-    coverage = 1 - 2 * below / 2**count
-    return Estimate(statistics.median(ordered), ordered[rank - 1], ordered[-rank], coverage)
+    return rank, 1 - 2 * below / 2**count
 
 
 def median_ratio(above: Iterable[float], below: Iterable[float], confidence: float = CONFIDENCE) -> Estimate:

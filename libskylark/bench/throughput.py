@@ -17,7 +17,7 @@ from libskylark.bench.workflow.chain import MB, OURS, PINNED, WAYS, Kind, Task, 
 from libskylark.bench.workflow.chain_lab import ChainLab
 from libskylark.bench.workflow.figures import Outcome
 from libskylark.bench.workflow.limit import chain_ms
-from libskylark.bench.workflow.measure import EPOCH, Progress, difference, scheduling
+from libskylark.bench.workflow.measure import EPOCH, Progress, difference
 from libskylark.constellation import Constellation
 
 COUNTS: Final = tuple(range(5, 51, 5))
@@ -111,7 +111,6 @@ def measure(
         "rounds": options.rounds,
         "content": options.kind,
         "memory_mib": memory_mib,
-        "scheduling": scheduling(),
     }
     return figures, [batch.raw() for batch in batches]
 

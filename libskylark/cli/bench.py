@@ -40,8 +40,9 @@ def election(results: Path | None, as_json: bool) -> None:
     """How fast nodes are elected, in constellations of 10 to 10,000 satellites with four neighbours each."""
     screen, setting = console(quiet=as_json), Setting.now(elections.SEED)
     with screen.status("measuring") as status:
-        figures = elections.measure(progress=lambda size: status.update(f"measuring {size:,} nodes"))
-    keep(results, "election", figures, setting, rows_of("nodes", figures["sizes"]))
+        figures, raw = elections.measure(progress=lambda size: status.update(f"measuring {size:,} nodes"))
+    kept = {**figures, "ranges": elections.ranges(raw)}
+    keep(results, "election", kept, setting, rows_of("nodes", figures["sizes"]), raw)
     if as_json:
         print_json(figures)
         return
@@ -100,8 +101,8 @@ def handover(
     screen, setting = console(quiet=as_json), Setting.now(handovers.SEED)
     setup = handovers.Setup(latency_ms, bandwidth_mbps, writes_per_s, runs)
     with screen.status("measuring") as status:
-        figures = handovers.measure(sizes, setup, progress=lambda size: status.update(f"measuring {size:,} bytes"))
-    keep(results, "handover", figures, setting, rows_of("bytes", figures["sizes"]))
+        figures, raw = handovers.measure(sizes, setup, progress=lambda size: status.update(f"measuring {size:,} bytes"))
+    keep(results, "handover", figures, setting, rows_of("bytes", figures["sizes"]), raw)
     if as_json:
         print_json(figures)
     else:
@@ -129,7 +130,7 @@ def _handover_table(sizes: dict[str, Any]) -> Table:
 
 @bench.command()
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="N",
-              help="Length of each run.")  # fmt: skip
+              help="Of each load, in three runs that take turns.")  # fmt: skip
 @results_option
 @json_option
 def broker(seconds: float, results: Path | None, as_json: bool) -> None:
@@ -140,8 +141,8 @@ def broker(seconds: float, results: Path | None, as_json: bool) -> None:
     """
     screen, setting = console(quiet=as_json), Setting.now()
     with screen.status("measuring") as status:
-        figures = brokers.measure(seconds, progress=lambda what: status.update(f"measuring: {what}"))
-    keep(results, "broker", figures, setting, figures["runs"])
+        figures, raw = brokers.measure(seconds, progress=lambda what: status.update(f"measuring: {what}"))
+    keep(results, "broker", {**figures, "ranges": brokers.ranges(raw)}, setting, figures["runs"], raw)
     if as_json:
         print_json(figures)
     else:
@@ -177,8 +178,8 @@ def start(runs: int, project: Path, results: Path | None, as_json: bool) -> None
     """
     screen, setting = console(quiet=as_json), Setting.now()
     with screen.status("measuring") as status:
-        figures = starts.measure(read_project(project), runs, lambda role: status.update(f"measuring: {role}"))
-    keep(results, "start", figures, setting, rows_of("role", figures["roles"]))
+        figures, raw = starts.measure(read_project(project), runs, lambda role: status.update(f"measuring: {role}"))
+    keep(results, "start", figures, setting, rows_of("role", figures["roles"]), raw)
     if as_json:
         print_json(figures)
         return

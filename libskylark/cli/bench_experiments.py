@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from libskylark.cli.options import (
     project_option,
     results_option,
 )
-from libskylark.constellation import Constellation
+from libskylark.constellation import Constellation, read_constellation
 from libskylark.project import read_project
 
 Number = TypeVar("Number", bound=float)
@@ -87,10 +87,16 @@ class Experiment:
         """What the options of either measurement take by the same names."""
         return {name: getattr(self, name) for name in ("ways", "seed", "epoch", "kind", "network")}
 
-    def run(self, name: str, measure: Measure[Options], options: Options, show: Show) -> None:
-        """Measures, keeps and shows the figures; raises LabError where the lab does not start or state gets stuck."""
+    def run(
+        self, name: str, measure: Measure[Options], options: Options, show: Show, constellation: Path | None = None
+    ) -> None:
+        """Measures, keeps and shows the figures, of the project's constellation or that of another file.
+
+        Raises DocumentError for a faulty file, LabError where the lab does not start or state gets stuck.
+        """
         screen, setting = console(quiet=self.as_json), Setting.now(self.seed)
-        figures, raw = measure(read_project(self.project).constellation, options, screen.print)
+        nodes = read_constellation(constellation) if constellation else read_project(self.project).constellation
+        figures, raw = measure(nodes, options, screen.print)
         keep(self.results, name, figures, setting, raw=raw)
         if self.as_json:
             print_json(figures)
@@ -124,8 +130,11 @@ def _experiment_options(command: Command) -> Command:
               help="Sizes of the state.  [default: 1,5,10,20,50; quick: 1,5]")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
               help="Runs of each policy at each size.")  # fmt: skip
+@click.option("--constellation", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
+              metavar="FILE", help="Other nodes and links than the project's; the results are then kept under "
+              "workflow- and the name of the file's folder.")  # fmt: skip
 @_experiment_options
-def workflow(sizes_mb: Sequence[float] | None, rounds: int, **told: Any) -> None:
+def workflow(sizes_mb: Sequence[float] | None, rounds: int, constellation: Path | None, **told: Any) -> None:
     """How long a chain of four stages takes, each reading the state of the one before, under all policies.
 
     Starts the constellation with emulated links: pinned to nodes as the original was, and with every stage on every
@@ -134,20 +143,29 @@ def workflow(sizes_mb: Sequence[float] | None, rounds: int, **told: Any) -> None
     experiment = Experiment(**told)
     sizes_mb = sizes_mb or (workflows.QUICK_SIZES_MB if experiment.quick else workflows.SIZES_MB)
     options = workflows.Options(sizes_mb, rounds, **experiment.conditions)
-    experiment.run("workflow", workflows.measure, options, _show_workflow)
+    name = f"workflow-{constellation.absolute().parent.name}" if constellation else "workflow"
+    experiment.run(name, workflows.measure, options, _show_workflow, constellation)
 
 
 def _show_workflow(screen: Console, figures: dict[str, Any]) -> None:
+    interval = _interval_title(figures["rows"])
     table = Table(
-        "MB", "policy", "ms", "95 %", "limit", "read", "write", "local", "hops", "MB sent", "missed", box=None
+        *("MB", "policy", "ms", interval, "limit", "read", "write", "local", "at once", "hops", "MB sent", "missed"),
+        box=None,
     )
     for pinned in (True, False):
         for row in (row for row in figures["rows"] if row["pinned"] is pinned):
             cells = [f"{row['size_mb']:g}", row["policy"] if pinned else f"{row['policy']}, unpinned"]
             table.add_row(*cells, *(_times(row) if row["failed"] < row["runs"] else ["none ended"]))
     screen.print(table)
-    screen.print("Medians in ms. limit: what the links alone need. local: reads served by the reader's own node. hops:")
-    screen.print("links from the state to its reader. missed: hand-overs over the objective, expected and measured.")
+    screen.print("Medians in ms. limit: what the links alone need. local: reads served by the reader's own node, after")
+    screen.print("waiting for the push if needed; at once: without. hops: links from the state to its reader. missed:")
+    screen.print("hand-overs over the objective, expected and measured.")
+
+
+def _interval_title(rows: Iterable[dict[str, Any]]) -> str:
+    """By the least that an interval of the column covers."""
+    return f"interval, {min((row['coverage'] for row in rows if 'coverage' in row), default=0):.0%}"
 
 
 def _times(row: dict[str, Any]) -> list[str]:
@@ -156,7 +174,7 @@ def _times(row: dict[str, Any]) -> list[str]:
         f"{row['time_ms']:,.0f}",
         f"{low:,.0f}-{high:,.0f}",
         *(f"{row[name]:,.0f}" for name in ("limit_ms", "read_ms", "write_ms")),
-        f"{row['local_availability']:.0%}",
+        *(f"{row[name]:.0%}" for name in ("local_availability", "local_at_once")),
         f"{row['hops']:.2f}",
         f"{row['bytes'] / 1e6:,.1f}",
         f"{row['violations_predicted']}, {row['violations_measured']} of {row['hand_overs']}",
@@ -181,8 +199,9 @@ def throughput(counts: Sequence[int] | None, rounds: int, **told: Any) -> None:
 
 
 def _show_throughput(screen: Console, figures: dict[str, Any]) -> None:
+    interval = _interval_title([*figures["rows"], *figures["unpinned_rows"]])
     table = Table(
-        "at once", "policy", "a second", "95 %", "p50 ms", "p95 ms", "local", "MB sent each", "failed", box=None
+        *("at once", "policy", "a second", interval, "p50 ms", "p95 ms", "local", "MB sent each", "failed"), box=None
     )
     for name, note in (("rows", ""), ("unpinned_rows", ", unpinned")):
         for row in figures[name]:

@@ -68,8 +68,9 @@ def faults(
     """
     screen, setting = console(quiet=as_json), Setting.now(seed)
     options = fault_bench.FaultOptions(faults, tick_s, seed, rate_per_s, network)
-    figures = fault_bench.FaultBench(read_project(project), options, screen.print).run()
-    keep(results, "faults", figures, setting, rows_of("fault", figures["recovery_ms"]))
+    run = fault_bench.FaultBench(read_project(project), options, screen.print)
+    figures = run.run()
+    keep(results, "faults", figures, setting, rows_of("fault", figures["recovery_ms"]), raw=run.strikes)
     if as_json:
         print_json(figures)
     else:

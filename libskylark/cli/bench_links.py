@@ -69,9 +69,9 @@ _TABLES: Final[Mapping[str, tuple[tuple[str, ...], _Cells]]] = {
 def links(runs: int, results: Path | None, as_json: bool) -> None:
     """How true the emulated links are: asked against measured latency, jitter and rate, cost and ceiling.
 
-    One link, its two ends and its relay, on an idle machine (the best of the runs) and beside a busy process for each
-    core (the median one). A goal that is missed is told in the output and is no failure: what can be kept depends on
-    the machine. Takes about three minutes.
+    One link, its two ends and its relay, by themselves and beside a busy process for each core; medians of the runs.
+    A goal that is missed is told in the output and is no failure: what can be kept depends on the machine. Takes about
+    three minutes.
     """
     screen, setting = console(quiet=as_json), Setting.now()
     with screen.status("measuring") as status:
@@ -100,6 +100,7 @@ def _show(screen: Console, figures: dict[str, Any]) -> None:
     )
     screen.print(f"ceiling: {'none was met' if ceiling_mbps is None else f'{ceiling_mbps:g} Mbit/s of one flow'}")
     screen.print(
-        f"idle: the best of {figures['runs']} runs; loaded: the median one, beside {figures['busy_processes']} busy "
-        f"processes; the links have {'priority' if figures['priority'] else 'no priority'}"
+        f"medians of {figures['runs']} runs; idle: with nothing of ours beside it; loaded: beside "
+        f"{figures['busy_processes']} busy processes"
     )
+    screen.print(f"the links have {'priority' if figures['priority'] else 'no priority'}")

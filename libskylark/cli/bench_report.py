@@ -65,7 +65,7 @@ def report(results: Path, out: Path | None, markdown: Path | None) -> None:
     if markdown is not None:
         documents.update(markdown, shown)
     for section in shown:
-        screen.print(f"{section.name:12}{_verdicts(section.goals) if section.tables else 'no results yet'}")
+        screen.print(f"{section.name:15}{_verdicts(section.goals) if section.tables else 'no results yet'}")
     screen.print(f"{out} and {charts} charts are written.")
 
 
@@ -91,10 +91,10 @@ def run_all(context: click.Context, results: Path, out: Path | None, quick: bool
     assert parent is not None
     assert isinstance(parent.command, click.Group)
     for experiment in EXPERIMENTS:
-        command = parent.command.get_command(parent, experiment.name)
+        command = parent.command.get_command(parent, experiment.subcommand)
         assert command is not None
         screen.print(f"[bold]{experiment.name}[/bold]: {experiment.question}")
-        options: dict[str, Any] = {"results": results}
+        options: dict[str, Any] = {**experiment.options, "results": results}
         if quick:
             has_quick = any(option.name == "quick" for option in command.params)
             options |= {"quick": True} if has_quick else QUICK.get(experiment.name, {})

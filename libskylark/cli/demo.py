@@ -20,11 +20,12 @@ from libskylark.cli.options import (
     project_option,
     wants_page,
 )
+from libskylark.errors import LabError
 from libskylark.eventing.journal import Accepted
 from libskylark.eventing.journey import Step
 from libskylark.lab.demo import Demo, DemoOptions, DemoReport
 from libskylark.lab.tally import ALARM_TYPE, FRAME_TYPE, Tally
-from libskylark.project import read_project
+from libskylark.project import Project, read_project
 
 
 @click.command()
@@ -72,7 +73,7 @@ def demo(
             _tell(screen, step)
             status.update(progress(tally, frames))
 
-        report = Demo(read_project(project), options, say, on_step).run()
+        report = Demo(_read_chain(project), options, say, on_step).run()
     summary = report.to_json()
     if as_json:
         print_json(summary)
@@ -80,6 +81,14 @@ def demo(
         _show(screen, report, summary)
     wrong = summary["frames_lost"] or summary["duplicate_decisions"] or summary["orphans"]
     context.exit(1 if wrong or not summary["frames_sent"] else 0)
+
+
+def _read_chain(root: Path) -> Project:
+    """The project in a folder; raises LabError where none is there at all, DocumentError where it has faults."""
+    if not (root / "functions").is_dir():
+        step = "run it in a clone of Skylark's repository, or name that with `--project`"
+        raise LabError(f"the demo's project, the fire-watch chain, is not in {root.absolute()}; {step}")
+    return read_project(root)
 
 
 def progress(tally: Tally, frames: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -65,10 +66,14 @@ def _examine(root: Path, network: str) -> Iterator[Finding]:
     yield finding
     running = LabRecord(root).read()
     if running is not None:
-        yield Finding(
-            "ports", "good", f"held by the lab that runs here (process {running['pid']})", "this lab, or none"
-        )
-    elif fault:
+        known = {urlsplit(process["url"]).hostname for process in running["processes"]}
+        if not known or known & {spec.host for spec in specs}:  # none is known while it starts
+            told = f"held by the lab that runs here (process {running['pid']})"
+            yield Finding("ports", "good", told, "this lab, or none")
+            return
+        told = f"one of this project runs at other addresses (process {running['pid']})"
+        yield Finding("lab", "notice", told, "none: a project has one at a time", "stop it before starting another")
+    if fault:
         step = "give the node another address, or another --network"
         yield Finding("loopback", "bad", fault, "a loopback address for each node", step)
     else:

@@ -155,11 +155,15 @@ def _ending(delivery: Delivery) -> Text:
     if outcome is None:
         return Text("no outcome yet", style="yellow")
     line = Text.assemble((outcome.outcome, _COLOURS.get(outcome.outcome, "")))
+    if sink := outcome.dead_letter_to:
+        line.append(f"{'' if outcome.outcome == 'dead-lettered' else ', dead-lettered'} to {cut(sink)}")
     if outcome.status and not outcome.reason.startswith(f"answered {outcome.status}"):
         line.append(f" {outcome.status}")
     line.append(_effort(outcome))
     if outcome.outcome == "forwarded" and not delivery.onward:
         line.append(", no journal tells what came of it", style="yellow")
+    if outcome.dead_letter_to == "":
+        line.append(", kept in the dead letters")
     if outcome.reply_chain:
         line.append(f", began chain {short(outcome.reply_chain)}")
     if outcome.reason:

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from libskylark.cli.options import console
 from libskylark.cli.running import RunningLab
+from libskylark.cli.waiting import ask_all, require_an_answer
 from libskylark.client import Client
 from libskylark.clock import SystemClock
 from libskylark.errors import BrokerUnavailable, CodecError, LabError, SendError, StoreUnavailable
@@ -69,12 +71,13 @@ class Mail:
 class Mailbox:
     """All dead letters, oldest first; `silent` are the nodes that do not tell theirs, and why.
 
-    `dropped` says by node how many gave way to later ones, as a node keeps so many.
+    `dropped` says by node how many gave way to later ones, as a node keeps so many. Raises LabError where no node's
+    Redis answers.
     """
 
     def __init__(self, lab: RunningLab) -> None:
-        self._stores = node_stores(lab.constellation)
-        self.silent: dict[str, str] = {}
+        self._stores, self.silent = ask_all(node_stores(lab.constellation), console(quiet=True))
+        require_an_answer(self._stores, self.silent)
         self.dropped: dict[str, int] = {}
         found: list[tuple[str, DeadLetter]] = []
         for node, store in self._stores.items():

@@ -56,6 +56,8 @@ def _sentence(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "skylark"
     message = error.format_message().rstrip(".")
+    if isinstance(error, click.MissingParameter):  # click writes a line for each choice
+        message = " ".join(message.replace(". Choose from:", ";", 1).split())
     return f"{path}: {message[:1].lower()}{message[1:]}; see `{path} --help`"
 
 
@@ -64,8 +66,8 @@ def main() -> None:
     try:
         code = cli(prog_name="skylark", standalone_mode=False)  # what a command gave to context.exit
         sys.exit(code if isinstance(code, int) else 0)
-    except click.Abort:
-        sys.exit(EXIT_FAILED)
+    except click.Abort as error:  # click makes it of Ctrl-C, and of an input that ends
+        sys.exit(EXIT_INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else EXIT_FAILED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -75,5 +77,10 @@ def main() -> None:
     except SkylarkError as error:
         click.echo(f"skylark: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT if isinstance(error, ConfigError | InvalidEvent) else EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        step = "name another file or folder, or make it one that you may write to"
+        click.echo(f"skylark: no use of {error.filename}: {reason}; {step}", err=True)
+        sys.exit(EXIT_BAD_INPUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,8 +132,17 @@ def results_option(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         default=None,
         metavar="DIR",
+        callback=_make_folder,
         help="Keep the figures in this folder too, such as benchmarks/results.",
     )(command)
+
+
+def _make_folder(context: click.Context, parameter: click.Parameter, folder: Path | None) -> Path | None:
+    """Before the experiment: its figures, which may have taken minutes, must not be lost for want of a folder."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def complete_nodes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

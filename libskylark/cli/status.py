@@ -27,7 +27,7 @@ from libskylark.store import Store
 _TITLES = ("node", "type", "address", "alive", "waiting", "moving", "dead", "orphans", "reads")
 _LEGEND = "dead: dead letters; reads: of state from the event, from the node itself, from another node"
 _UNKNOWN = "?"
-_WITH_METRICS = ("broker", "node-info", "elect", "function")
+_WITH_METRICS = ("broker", "node-info", "elect", "function", "links")
 
 
 @click.command()

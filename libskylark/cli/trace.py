@@ -79,7 +79,7 @@ def _the_chain(journals: Journals, name: str) -> str:
     if journals.full:
         since = min(journals.full.values())
         words += f"; some {CAP:,} records are kept, the first of them of {since}"
-    raise LabError(words)
+    raise LabError(f"{words}; name an event or chain as `skylark send` prints them")
 
 
 def _chains_of_causes(journals: Journals, roots: list[Visit]) -> dict[str, str]:
@@ -144,5 +144,5 @@ def _visits_json(roots: list[Visit], filtered: Filtered) -> list[dict[str, Any]]
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
-    told = ("outcome", "status", "attempts", "duration_ms", "time", "reason", "reply", "reply_chain")
+    told = ("outcome", "status", "attempts", "duration_ms", "time", "reason", "reply", "reply_chain", "dead_letter_to")
     return {**{name: getattr(outcome, name) for name in told}, "timings": [asdict(each) for each in outcome.timings]}

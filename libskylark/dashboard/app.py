@@ -64,7 +64,7 @@ def build_app(
     config: DashboardConfig, constellation: Constellation, view: View, news: News, most_viewers: int = MOST_VIEWERS
 ) -> Flask:
     """The application around a view and its news, which somebody else brings."""
-    app = Flask("dashboard", root_path=os.path.dirname(__file__), static_url_path="/static")
+    app = Flask("dashboard", root_path=os.path.dirname(__file__), static_folder=None)
     # Pages of elsewhere that a browser shows may give their own host name this address: they are not answered.
     app.config.update(TRUSTED_HOSTS=list(config.hosts), PROVIDE_AUTOMATIC_OPTIONS=False)
     answer_problems(app)
@@ -85,6 +85,10 @@ def _add_page(app: Flask) -> None:
     @app.get("/")
     def page() -> ResponseReturnValue:
         return app.send_static_file("index.html")
+
+    # By ourselves: the rule that Flask makes before it is configured answers OPTIONS.
+    app.static_folder = "static"
+    app.add_url_rule("/static/<path:filename>", "static", app.send_static_file)
 
     @app.get("/ready")
     def ready() -> ResponseReturnValue:

@@ -18,6 +18,9 @@ from libskylark.services.completed import COMPLETED_TYPE
 _MOST_CHAINS: Final = 300
 _MOST_STEPS: Final = 1000  # of one chain: a loop of Triggers has thousands
 
+_UNADDRESSED: Final = "unaddressed-"
+_ADDRESSER: Final = "elect"
+
 #: What the constellation does by itself: the page shows it when asked to.
 CLOCKWORK: Final = frozenset({TICK_TYPE, ELECTED_TYPE, COMPLETED_TYPE})
 
@@ -28,8 +31,12 @@ def seconds(time: str) -> float:
 
 
 def function_of(trigger: str, node: str) -> str:
-    """What a Trigger is for, as people call it: without namespace, and without the node that says it anyway."""
-    return trigger.rpartition("/")[2].removeprefix(f"{node}-")
+    """What a Trigger is for, as people call it: without namespace, and without the node that says it anyway.
+
+    What no node is named for goes to elect, whatever its type is (see render.py).
+    """
+    name = trigger.rpartition("/")[2]
+    return _ADDRESSER if name.startswith(_UNADDRESSED) else name.removeprefix(f"{node}-")
 
 
 @dataclass
@@ -129,7 +136,12 @@ def _row(visit: Visit, places: Mapping[Visit, int], began_s: float) -> dict[str,
 
 
 def _delivery(delivery: Delivery, node: str, began_s: float) -> dict[str, Any]:
-    told: dict[str, Any] = {"trigger": delivery.trigger, "function": function_of(delivery.trigger, node)}
+    to = delivery.onward[-1].node if delivery.onward else None
+    told: dict[str, Any] = {
+        "trigger": delivery.trigger,
+        "function": function_of(delivery.trigger, to or node),
+        "to": to,
+    }
     outcome = delivery.outcome
     if outcome is None:
         return {**told, "outcome": None}

@@ -145,11 +145,11 @@ class Collector:
         if self._links is None:
             return
         try:
-            pairs = self._links.status()
+            links, pairs = self._links.links(), self._links.status()
         except LabError as error:
             log.info("the links cannot be looked at: %s", error)
             return
-        self._view.take_cuts({frozenset(pair["nodes"]): pair["state"] for pair in pairs if pair["state"] != "open"})
+        self._view.take_links(links, pairs)
 
     def _follow_ticks(self) -> None:
         """Body of the ticks' thread."""

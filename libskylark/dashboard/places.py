@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from libskylark.errors import KeyFormatError
 from libskylark.eventing.journal import FIRST
@@ -21,15 +21,21 @@ _PLACES: Final = (INLINE, LOCAL, REMOTE)
 _COPY: Final = "copy:owner:"  # a copy that is being sent to a node has such a key (scripts/receive.lua)
 
 
+class Size(NamedTuple):
+    """Of a memory in Redis, bytes: its fields, and the replies that are recorded with it and go where it goes."""
+
+    fields_bytes: int = 0
+    replies_bytes: int = 0
+
+
 @dataclass(frozen=True)
 class Held:
     """What one node's store holds. `last_move` is the position of its latest record of a move; `memories` are there
-    with their size in bytes, `owners` what it knows of those which are anchored, `copies` those that are being sent
-    to it."""
+    with their sizes, `owners` what it knows of those which are anchored, `copies` those that are being sent to it."""
 
     counts: NodeCounts
     last_move: str
-    memories: dict[MemoryName, int] = field(default_factory=dict)
+    memories: dict[MemoryName, Size] = field(default_factory=dict)
     owners: dict[MemoryName, Owner] = field(default_factory=dict)
     copies: frozenset[MemoryName] = frozenset()
     states: tuple[StateKey, ...] = ()
@@ -53,18 +59,20 @@ def look(store: Store) -> Held:
 
     def size_up(client: RedisClient) -> list[Any]:
         pipeline = client.pipeline(transaction=False)
-        for name in memories:
-            pipeline.memory_usage(MemoryKeys(name).memory)
+        for keys in map(MemoryKeys, memories):
+            pipeline.memory_usage(keys.memory)
+            pipeline.memory_usage(keys.replies)
         for name in named:
             pipeline.hmget(MemoryKeys(name).owner, "phase", "node", "epoch")
         return pipeline.execute()
 
     told = store.run(size_up) if memories or named else []
-    sizes, owners = told[: len(memories)], [read_owner(answer) for answer in told[len(memories) :]]
+    sizes = [size or 0 for size in told[: 2 * len(memories)]]  # None: the key has gone meanwhile, or never was
+    owners = [read_owner(answer) for answer in told[2 * len(memories) :]]
     return Held(
         counts,
         last[0][0].decode() if last else FIRST,
-        {name: size or 0 for name, size in zip(memories, sizes, strict=True)},
+        {name: Size(*pair) for name, pair in zip(memories, zip(sizes[::2], sizes[1::2], strict=True), strict=True)},
         {name: owner for name, owner in zip(named, owners, strict=True) if owner is not None},
         frozenset(copies),
         tuple(states),
@@ -157,7 +165,7 @@ class Places:
             "phase": phase,
             "to": to,
             "epoch": epoch,
-            "size_bytes": self._held[node].memories.get(name, 0),
+            **self._held[node].memories.get(name, Size())._asdict(),
         }
 
     def reads(self) -> dict[str, int]:

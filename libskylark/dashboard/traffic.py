@@ -1,10 +1,10 @@
-"""What goes from node to node: events and state, over which links of the epoch, and how loaded that leaves each."""
+"""The links of the epoch: what goes over which of them, how loaded that leaves each, and what the lab's relay tells."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ _MOST_PAIRS: Final = 4000  # of events that left one node, and are not yet heard
 _MOST_CROSSINGS: Final = 20_000
 _BITS_PER_MBIT: Final = 1e6
 
+_FIGURES: Final = ("latency_ms", "jitter_ms", "bandwidth_mbps")
+
 _Pair = tuple[str, str]
 
 
@@ -31,6 +33,8 @@ class Traffic:
         self._elapsed_s = elapsed_s
         self._topology = Topology(constellation.nodes, ())
         self._paths: dict[_Pair, tuple[str, ...]] = {}
+        self._ground: frozenset[str] = frozenset()
+        self._relayed: dict[frozenset[str], dict[str, Any]] = {}
         self._left: OrderedDict[_Pair, str] = OrderedDict()
         self._came: OrderedDict[_Pair, str] = OrderedDict()
         self._crossings: deque[tuple[float, tuple[str, ...], int]] = deque(maxlen=_MOST_CROSSINGS)
@@ -39,6 +43,21 @@ class Traffic:
         """From now on what is sent takes the links of this epoch."""
         self._topology = self._constellation.topology(epoch)
         self._paths.clear()
+        if (rotation := self._constellation.spec.rotation) is not None:
+            self._ground = frozenset((rotation.ground, self._constellation.access(epoch)))
+
+    def relay(self, links: Iterable[Mapping[str, Any]], pairs: Iterable[Mapping[str, Any]]) -> None:
+        """What the relay of emulated links says of each link and of each pair of nodes; see LabLinks.
+
+        Pairs that have a way take it, until the next epoch: past links that are cut, where there is another way.
+        """
+        self._relayed = {
+            frozenset(link["nodes"]): {"state": link["cut"] or "open", **{name: link[name] for name in _FIGURES}}
+            for link in links
+        }
+        for path in (tuple(pair["path"]) for pair in pairs if pair["path"]):
+            self._paths[path[0], path[-1]] = path
+            self._paths[path[-1], path[0]] = path[::-1]
 
     def hop(self, step: Step) -> list[str] | None:
         """The nodes that an event passed, once both its ends are known; None while they are not."""
@@ -71,7 +90,8 @@ class Traffic:
             return source, target
 
     def links(self) -> list[dict[str, Any]]:
-        """Every link of the epoch with its load over the last ten seconds, both directions together."""
+        """Every link of the epoch with its figures, whether it is cut, and its load over the last ten seconds, both
+        directions together."""
         oldest_s = self._elapsed_s() - _WINDOW_S
         while self._crossings and self._crossings[0][0] < oldest_s:
             self._crossings.popleft()
@@ -86,7 +106,8 @@ class Traffic:
             pair = frozenset((link.source, link.target))
             mbps = size_bytes.get(pair, 0) * 8 / _BITS_PER_MBIT / _WINDOW_S
             load = {"messages_per_s": round(messages.get(pair, 0) / _WINDOW_S, 2), "state_mbps": round(mbps, 4)}
-            found.append({**link_json(link), **load})
+            state = {"state": "open", "is_ground_link": pair == self._ground}
+            found.append({**link_json(link), **state, **load, **self._relayed.get(pair, {})})
         return found
 
 

@@ -42,7 +42,6 @@ class View:
         self._places = Places(frozenset(constellation.functions))
         self._moves = Moves()
         self._counters = {"events": 0, "retries": 0, "dead_letters": 0}
-        self._cuts: dict[frozenset[str], str] = {}
         self._told: dict[str, Any] = {}  # kind of news -> what was told last
         self._described = {name: _described(constellation, name) for name in constellation.nodes}
         self._lock = threading.RLock()
@@ -65,7 +64,7 @@ class View:
                 "emulated_links": bool(self._config.links_url),
                 **self._epoch_news(),
                 "nodes": self._nodes(),
-                "links": self._links(),
+                "links": self._traffic.links(),
                 "memories": self._places.memories(),
                 "counters": self._counted(),
                 "handovers": self._moves.handovers(),
@@ -95,6 +94,7 @@ class View:
         with self._lock:
             return {
                 **self._node(name),
+                "links": [link for link in self._traffic.links() if name in (link["source"], link["target"])],
                 "memories": [memory for memory in self._places.memories() if memory["node"] == name],
                 "bundles": self._places.states(name),
                 "moves": self._moves.of(name),
@@ -137,23 +137,23 @@ class View:
             for record in moves:
                 self._take_move(record)
 
-    def take_cuts(self, cuts: dict[frozenset[str], str]) -> None:
-        """Pairs of nodes that are cut off from each other -> how."""
+    def take_links(self, links: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
+        """What the relay of emulated links says; see Traffic.relay."""
         with self._lock:
-            self._cuts = cuts
+            self._traffic.relay(links, pairs)
 
     def enter(self, epoch: int) -> None:
         """A tick has come."""
         with self._lock:
             self._epoch = epoch
             self._traffic.follow(epoch)
-            self._news.add({"kind": "epoch", **self._epoch_news(), "links": self._links()}, "epoch")
+            self._news.add({"kind": "epoch", **self._epoch_news(), "links": self._traffic.links()}, "epoch")
 
     def tell_changes(self) -> None:
         """Tells of what has no moment of its own: what waits, loads, where memory is, counters."""
         with self._lock:
             self._tell_if_new("nodes", self._nodes)
-            self._tell_if_new("links", self._links)
+            self._tell_if_new("links", self._traffic.links)
             self._tell_if_new("memories", self._places.memories)
             self._tell_if_new("counters", self._counted)
 
@@ -193,12 +193,6 @@ class View:
             "next_access": self._constellation.access(self._epoch + 1),
             "next_links": [link_json(link) for link in upcoming if link not in now],
         }
-
-    def _links(self) -> list[dict[str, Any]]:
-        return [
-            {**link, "state": self._cuts.get(frozenset((link["source"], link["target"])), "open")}
-            for link in self._traffic.links()
-        ]
 
     def _rotation(self) -> dict[str, Any] | None:
         rotation = self._constellation.spec.rotation

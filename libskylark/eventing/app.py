@@ -57,6 +57,7 @@ class BrokerApp:
         self._broker = broker
         self._clock = clock
         self._locator = locator
+        self.metrics = BrokerMetrics(node.node)
         self._watch = Watch(broker.paths)  # before the files are read, so that no change is overlooked
         self._wiring = self._wire(self._read())
         self._ingress: Ingress | None = None
@@ -90,7 +91,7 @@ class BrokerApp:
         intake = Intake(objects, self._clock)
         readdresser = self._readdresser(courier, intake)
         subscriptions = self._wiring.subscriptions.values()
-        metrics, clock = BrokerMetrics(self._node.node), self._clock
+        metrics, clock, tick_s = self.metrics, self._clock, self._node.tick_s
         dispatcher = Dispatcher(subscriptions, intake, courier, readdresser, clock, metrics, self._broker.in_flight)
         stream = Stream(
             self._node.host,
@@ -107,7 +108,7 @@ class BrokerApp:
         stream.start()
         stack.push_async_callback(self._stop, dispatcher, stream)
         self._ingress = Ingress(intake, stream, self._broker, metrics, dispatcher.queues, self._node.token)
-        pings = Pings(lambda ping: PingRunner(ping, intake, stream, courier, self._clock, self._node.tick_s))
+        pings = Pings(lambda ping: PingRunner(ping, intake, stream, courier, clock, tick_s, metrics.count_event))
         stack.push_async_callback(pings.close)
 
         def exchange(wiring: Wiring) -> None:
@@ -171,12 +172,13 @@ def __getattr__(name: str) -> BrokerApp:
         raise AttributeError(name)
     try:
         node, settings = from_environment(NodeSettings), from_environment(BrokerSettings)
-        configure_logs("broker", node.node, from_environment(LogSettings))
+        if not logging.getLogger().hasHandlers():  # else whoever has started this process has seen to it
+            configure_logs("broker", node.node, from_environment(LogSettings))
         app = create_app(node, settings)
     except ConfigError as error:
         sys.stderr.write(f"The broker cannot start.\n{error}\n")
         raise SystemExit(_APP_LOAD_ERROR) from None
-    guard(settings)
+    guard(settings, app.metrics.count_refusal)
     # What was loaded stays; without this, every full collection under load walks all of it again.
     gc.collect()
     gc.freeze()

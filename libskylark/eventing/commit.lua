@@ -47,7 +47,9 @@ local function holder(partition)
   return owner
 end
 
-local function release(partition)
+-- Takes an entry off this dispatcher, and off its partition.
+local function leave(id, partition)
+  if redis.call('XACK', KEYS[1], 'dispatchers', id) == 0 or partition == '' then return end
   local count, owner = string.match(redis.call('HGET', KEYS[7], partition) or '', '^(%d+) (.+)$')
   if not count then return end
   if tonumber(count) > 1 then
@@ -104,10 +106,11 @@ while at <= #ARGV do
     journal(ARGV[first])
   elseif name == 'partial' then -- entry id, trigger
     redis.call('HSET', KEYS[3], ARGV[first] .. ' ' .. ARGV[first + 1], '1')
+  elseif name == 'unreadable' then -- entry id, its partition or ''; it stays in the stream
+    leave(ARGV[first], ARGV[first + 1])
   elseif name == 'done' then -- entry id, its partition or '', bytes, triggers that were stored as partial
-    local held = redis.call('XACK', KEYS[1], 'dispatchers', ARGV[first]) == 1
+    leave(ARGV[first], ARGV[first + 1])
     if redis.call('XDEL', KEYS[1], ARGV[first]) == 1 then added_bytes = added_bytes - tonumber(ARGV[first + 2]) end
-    if held and ARGV[first + 1] ~= '' then release(ARGV[first + 1]) end
     for trigger = first + 3, last do
       redis.call('HDEL', KEYS[3], ARGV[first] .. ' ' .. ARGV[trigger])
     end
@@ -140,6 +143,10 @@ if events > 0 then
   events_bytes = tonumber(redis.call('HINCRBY', KEYS[11], 'events', added_bytes))
 else -- whatever was counted wrongly ends with an empty stream
   redis.call('HDEL', KEYS[11], 'events')
+  -- And partitions of entries that somebody has deleted, unless they are under way: those are taken off as any other.
+  if redis.call('EXISTS', KEYS[7]) == 1 and redis.call('XPENDING', KEYS[1], 'dispatchers')[1] == 0 then
+    redis.call('DEL', KEYS[7])
+  end
 end
 if dropped > 0 then redis.call('HINCRBY', KEYS[11], 'dropped', dropped) end
 answer[2] = {events, events_bytes, dropped}

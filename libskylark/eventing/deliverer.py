@@ -13,12 +13,13 @@ from typing import Final
 from libskylark.clock import Clock
 from libskylark.errors import InvalidEvent
 from libskylark.event import TRACE, Event
+from libskylark.eventing.addressing import for_dead_letter_sink, for_subscriber, is_spent
 from libskylark.eventing.cargo import Cargo, EventLost
-from libskylark.eventing.delivery import Answer, Courier, Request, Result, write_request
-from libskylark.eventing.entry import TTL, Content, seconds_left
+from libskylark.eventing.delivery import Answer, Courier, Result
+from libskylark.eventing.entry import Content, seconds_left
 from libskylark.eventing.intake import Intake, passed_on
 from libskylark.eventing.lane import Lane
-from libskylark.eventing.outcome import End, for_sink, undelivered
+from libskylark.eventing.outcome import End, undelivered
 from libskylark.eventing.readdressing import Readdresser
 from libskylark.eventing.resolve import Target
 from libskylark.eventing.subscriptions import Subscription, Subscriptions
@@ -27,6 +28,7 @@ from libskylark.tracing import span, traceparent
 
 _NO_ROOM: Final = 507
 _LOOP_DETECTED: Final = 508
+_NO_TTL_LEFT: Final = Answer(_LOOP_DETECTED, "the event has no TTL left: a loop of Brokers")
 _TRACEPARENT: Final = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 log = logging.getLogger("skylark.broker")
@@ -95,6 +97,8 @@ class Deliverer:
                 # Two nodes that disagree on where a function runs would hand the event to each other for ever.
                 reason = f"was handed to this node, but the subscriber is on {subscription.target.node}"
                 return await self._dead(subscription, cargo, lane, Result(Answer(0, reason), attempts))
+            if is_spent(subscription.target, cargo.known):
+                return await self._spent(subscription, cargo, lane, attempts)
             result = await self._attempts(subscription, cargo, lane, attempts)
             if not result.superseded:
                 return await self._end_of(subscription, cargo, lane, result)
@@ -122,7 +126,7 @@ class Deliverer:
         if node is not None:
             elsewhere = self._readdresser.watch(trigger, node, cargo.known.event.attributes, cargo.load)
         result = await self._courier.deliver(
-            partial(_written, subscription, cargo),
+            partial(for_subscriber, subscription, cargo),
             subscription.policy,
             partial(_paused, cargo, lane),
             partial(self._note_failure, subscription),
@@ -164,6 +168,11 @@ class Deliverer:
         end = await self._dead(subscription, cargo, lane, spent, reply.content)
         return replace(end, outcome="expired", letter_for=reply.triggers)
 
+    async def _spent(self, subscription: Subscription, cargo: Cargo, lane: Lane, attempts: int) -> End:
+        """The end of an event that would go on with a loop of Brokers; its letter needs another TTL to be replayed."""
+        end = await self._dead(subscription, cargo, lane, Result(_NO_TTL_LEFT, attempts))
+        return replace(end, outcome="expired", letter=end.letter and replace(end.letter, ttl=0))
+
     async def _dead(
         self, subscription: Subscription, cargo: Cargo, lane: Lane, result: Result, reply: Content | None = None
     ) -> End:
@@ -179,16 +188,26 @@ class Deliverer:
             answer.reason,
             extra={**fields_of(event), "trigger": subscription.trigger},
         )
-        if subscription.sink is not None:
-            write = partial(_written_for_sink, subscription, subscription.sink, cargo, reply, answer)
-            pause = partial(_paused, cargo, lane, wakeable=False)  # changed objects give the sink no other attempts
-            sent = await self._courier.deliver(
-                write, subscription.policy, pause, lambda _: None, lambda: math.inf, takes_reply=False
-            )
-            if not sent.answer.failed:
-                return End("dead-lettered", result, reason=answer.reason)
-            log.error("%s: dead letter sink %s %s", subscription.trigger, subscription.sink.url, sent.answer.reason)
-        return End("dead-lettered", result, letter=reply or await cargo.load(), reason=answer.reason)
+        reason = answer.reason
+        if (sink := subscription.sink) is not None:
+            told = await self._told_sink(subscription, sink, cargo, lane, answer, reply)
+            if not told.failed:
+                return End("dead-lettered", result, sink=str(sink.url), reason=reason)
+            log.error("%s: dead letter sink %s %s", subscription.trigger, sink.url, told.reason)
+            reason = f"{reason}; dead letter sink {sink.url}: {told.reason}"
+        return End("dead-lettered", result, letter=reply or await cargo.load(), reason=reason)
+
+    async def _told_sink(
+        self, subscription: Subscription, sink: Target, cargo: Cargo, lane: Lane, answer: Answer, reply: Content | None
+    ) -> Answer:
+        """What the dead letter sink says in the end to the event, or to its reply."""
+        if is_spent(sink, reply or cargo.known):
+            return _NO_TTL_LEFT
+        write = partial(for_dead_letter_sink, subscription, sink, cargo, reply, answer)
+        pause = partial(_paused, cargo, lane, wakeable=False)  # changed objects give the sink no other attempts
+        policy = subscription.policy
+        sent = await self._courier.deliver(write, policy, pause, lambda _: None, lambda: math.inf, takes_reply=False)
+        return sent.answer
 
 
 def _told(event: Event, end: End) -> dict[str, str | int]:
@@ -218,23 +237,3 @@ async def _paused(cargo: Cargo, lane: Lane, delay_s: float, wakeable: bool = Tru
     """A pause in which the body is not held."""
     cargo.unload()
     await lane.pause(delay_s, wakeable)
-
-
-async def _written(subscription: Subscription, cargo: Cargo) -> Request:
-    policy = subscription.policy
-    content = cargo.whole(policy.structured) or await cargo.load(policy.structured)
-    event = content.event
-    if subscription.target.node is not None:
-        event = event.with_attributes(**{TTL: str(content.ttl)})
-    headers = content.headers
-    if (present := traceparent()) is not None:
-        headers = {**headers, TRACE: present}
-    return write_request(subscription.target.url, event, headers, subscription.namespace, policy.structured)
-
-
-async def _written_for_sink(
-    subscription: Subscription, sink: Target, cargo: Cargo, reply: Content | None, answer: Answer
-) -> Request:
-    content = reply or await cargo.load()
-    event = for_sink(content.event, subscription.target.url, answer)
-    return write_request(sink.url, event, content.headers, subscription.namespace, False)

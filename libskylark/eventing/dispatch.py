@@ -50,6 +50,7 @@ class Dispatcher:
         """
         self._subscriptions = Subscriptions(subscriptions)
         self._deliverer = Deliverer(self._subscriptions, intake, courier, readdresser, clock, self._is_overfull)
+        self._intake = intake
         self._loans = Loans(self._read, lent_bytes)
         self._answers = courier.answers
         self._clock = clock
@@ -147,6 +148,8 @@ class Dispatcher:
         stored = self._stream.settle(kept)
         event_type = content.event.type if content else ""
         self._metrics.note_delivery(trigger, event_type, end.outcome, end.result.attempts, duration_s)
+        if end.reply is not None:
+            self._metrics.count_event(self._intake.broker_of(trigger), end.reply.content.event.type, end.reply.outcome)
         return stored
 
     def _hold_until(self, stored: asyncio.Future[list[str]], cargo: Cargo, end: End) -> None:

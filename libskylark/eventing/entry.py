@@ -14,7 +14,7 @@ from libskylark.clock import Clock
 from libskylark.errors import InvalidEvent
 from libskylark.event import EXPIRY, PARTITION, Event
 
-#: How many more times an answer may go back into a broker; taken off before an event is delivered.
+#: How many more times the event, or an answer, may enter a broker; taken off before anybody else gets the event.
 TTL: Final = "knativebrokerttl"
 #: When the broker took the event, in RFC 3339; on every delivery.
 ARRIVAL: Final = "knativearrivaltime"
@@ -35,7 +35,7 @@ class Content:
     """An accepted event: without the TTL attribute, with the headers that are passed on to subscribers."""
 
     event: Event
-    ttl: int  # how many more times an answer may re-enter the broker
+    ttl: int  # how many more times it, or an answer, may enter a broker
     arrived_s: float  # Unix seconds
     headers: Mapping[str, str]
     chain: str
@@ -64,6 +64,11 @@ class NewEntry:
     triggers: tuple[str, ...]
     record: str
     once: Once | None = None
+
+    @property
+    def outcome(self) -> str:
+        """What becomes of it, as the metrics have it, unless it is a duplicate."""
+        return "accepted" if self.triggers else "unwanted"
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libskylark.eventing.cesql import compiled
-from libskylark.eventing.filters import Attributes
+from libskylark.eventing.filters import Attributes, filtering
 from libskylark.eventing.objects import Dialect, TriggerSpec
 from libskylark.yamlfile import Location
 
@@ -41,7 +41,7 @@ _COMPARISONS: Final = {
 def stopped_by(spec: TriggerSpec, attributes: Attributes) -> Clause | None:
     """The clause that stops an event; None where the Trigger takes it, as compile_filters has it."""
     if spec.filters:
-        return _first(_decide(inner, attributes, (*_FILTERS, n), True) for n, inner in enumerate(spec.filters))
+        return _first(_decide(inner, attributes, (*_FILTERS, n), True) for n, inner in filtering(spec.filters))
     for name, value in ((spec.filter and spec.filter.attributes) or {}).items():
         if name not in attributes or value not in ("", attributes[name]):
             wants = f"exactly {value!r}" if value else "it to be there"
@@ -52,15 +52,15 @@ def stopped_by(spec: TriggerSpec, attributes: Attributes) -> Clause | None:
 def _decide(dialect: Dialect, attributes: Attributes, at: Location, wanted: bool) -> Clause | None:
     """The clause because of which a dialect is not `wanted`, which a `not` around it turns over."""
     for kind, comparison in _COMPARISONS.items():
-        if (pairs := getattr(dialect, kind)) is not None:
+        if pairs := getattr(dialect, kind):
             return _compare(pairs, comparison, attributes, (*at, kind), wanted)
     for kind in ("all", "any"):
-        if (parts := getattr(dialect, kind)) is not None:
-            clauses = (_decide(part, attributes, (*at, kind, n), wanted) for n, part in enumerate(parts))
+        if parts := getattr(dialect, kind):
+            clauses = (_decide(part, attributes, (*at, kind, n), wanted) for n, part in filtering(parts))
             return _first(clauses) if (kind == "all") == wanted else _every(clauses, (*at, kind))
-    if dialect.cesql is not None:
+    if dialect.cesql:
         return _evaluate(dialect.cesql, attributes, (*at, "cesql"), wanted)
-    assert dialect.not_ is not None, "a Dialect has exactly one of them"
+    assert dialect.not_ is not None, "a Dialect that filters has one of them"
     return _decide(dialect.not_, attributes, (*at, "not"), not wanted)
 
 

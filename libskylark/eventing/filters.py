@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 def compile_filters(spec: TriggerSpec) -> Predicate:
     """Whether an event passes: `filters` if there are any, else `filter`, else every event."""
     if spec.filters:
-        return _all([_compile(dialect) for dialect in spec.filters])
+        return _all([_compile(dialect) for _, dialect in filtering(spec.filters)])
     if spec.filter and spec.filter.attributes:
         return _attributes(spec.filter.attributes)
     return lambda attributes: True
@@ -27,10 +27,15 @@ def compile_filters(spec: TriggerSpec) -> Predicate:
 def required_pairs(spec: TriggerSpec) -> set[Pair]:
     """Pairs (attribute, value) that every event which passes has: what the index may rely on."""
     if spec.filters:
-        return {pair for dialect in spec.filters for pair in _required(dialect)}
+        return {pair for _, dialect in filtering(spec.filters) for pair in _required(dialect)}
     if spec.filter and spec.filter.attributes:
         return {(name, value) for name, value in spec.filter.attributes.items() if value}
     return set()
+
+
+def filtering(dialects: Iterable[Dialect]) -> list[tuple[int, Dialect]]:
+    """Those of a list that filter anything, and their positions in it."""
+    return [(position, dialect) for position, dialect in enumerate(dialects) if not dialect.is_empty]
 
 
 class Index(Generic[Item]):
@@ -68,31 +73,31 @@ class Index(Generic[Item]):
 
 
 def _compile(dialect: Dialect) -> Predicate:
-    if dialect.exact is not None:
+    if dialect.exact:
         return _compare(dialect.exact, str.__eq__)
-    if dialect.prefix is not None:
+    if dialect.prefix:
         return _compare(dialect.prefix, str.startswith)
-    if dialect.suffix is not None:
+    if dialect.suffix:
         return _compare(dialect.suffix, str.endswith)
-    if dialect.all is not None:
-        return _all([_compile(inner) for inner in dialect.all])
-    if dialect.any is not None:
-        return _any([_compile(inner) for inner in dialect.any])
-    if dialect.cesql is not None:
+    if dialect.all:
+        return _all([_compile(inner) for _, inner in filtering(dialect.all)])
+    if dialect.any:
+        return _any([_compile(inner) for _, inner in filtering(dialect.any)])
+    if dialect.cesql:
         return compiled(dialect.cesql).matches
-    assert dialect.not_ is not None, "a Dialect has exactly one of them"
+    assert dialect.not_ is not None, "a Dialect that filters has one of them"
     negated = _compile(dialect.not_)
     return lambda attributes: not negated(attributes)
 
 
 def _required(dialect: Dialect) -> set[Pair]:
-    if dialect.exact is not None:
+    if dialect.exact:
         return set(dialect.exact.items())
-    if dialect.all is not None:
-        return {pair for inner in dialect.all for pair in _required(inner)}
-    if dialect.any is not None and len(dialect.any) == 1:
-        return _required(dialect.any[0])
-    if dialect.cesql is not None:
+    if dialect.all:
+        return {pair for _, inner in filtering(dialect.all) for pair in _required(inner)}
+    if dialect.any and len(one := filtering(dialect.any)) == 1:
+        return _required(one[0][1])
+    if dialect.cesql:
         return set(compiled(dialect.cesql).required)
     return set()
 

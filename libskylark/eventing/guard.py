@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,16 +17,18 @@ from libskylark.eventing.settings import BrokerSettings
 RETRY_AFTER_S: Final = "1"
 _LINGER_S: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 1024  # what may come along with a head in one piece
+_PIECE_BYTES: Final = 8 * 1024  # of what has come, that is parsed at once
 _NOT_IMPLEMENTED: Final = 501
 
 
-def guard(settings: BrokerSettings) -> None:
+def guard(settings: BrokerSettings, on_refused: Callable[[int], None]) -> None:
     """Has gunicorn's ASGI worker keep the settings' limits, in this process.
 
-    gunicorn has no place for it, and a worker class of our own would guard only those who name it.
+    `on_refused` is called with the status of every answer that the application does not give. gunicorn has no place
+    for all this, and a worker class of our own would guard only those who name it.
     """
     ASGIProtocol._check_h1c_protocol_available()  # else it is noted at our class, and looked for at this one
-    gasgi.ASGIProtocol = partial(GuardedProtocol, settings)
+    gasgi.ASGIProtocol = partial(GuardedProtocol, settings, on_refused)
 
 
 class GuardedProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
@@ -35,11 +37,12 @@ class GuardedProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
     _task: asyncio.Task[None] | None
     _closed: bool
 
-    def __init__(self, settings: BrokerSettings, worker: Any) -> None:
+    def __init__(self, settings: BrokerSettings, on_refused: Callable[[int], None], worker: Any) -> None:
         for name, value in _gunicorn_settings(settings):
             worker.cfg.set(name, value)
         super().__init__(worker)
         self._settings = settings
+        self._on_refused = on_refused
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
@@ -55,9 +58,11 @@ class GuardedProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
             self._head_timer = self.worker.loop.call_later(self._settings.head_timeout_s, self._end_slow_head)
 
     def data_received(self, data: bytes) -> None:
-        if self._closed:
-            return
-        super().data_received(data)
+        # For each chunk of a body, gunicorn's parser moves all that it was given along with it.
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self._closed:
+                return
+            super().data_received(data[start : start + _PIECE_BYTES])
         if self._current_request is not None:
             self._head_bytes = 0
             return
@@ -93,6 +98,7 @@ class GuardedProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no ty
         # A 5xx would have Knative's senders try again what can never be read.
         status = 400 if status == _NOT_IMPLEMENTED else status
         self._is_refused = True
+        self._on_refused(status)
         body = problem.problem(status, message)
         headers = {
             "Content-Type": problem.CONTENT_TYPE,

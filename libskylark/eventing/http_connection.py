@@ -12,7 +12,7 @@ import httptools
 from libskylark.eventing.answer_room import SMALL_BYTES, AnswerRoom
 
 _KEEPALIVE_S: Final = 15.0
-_HEAD_BYTES: Final = 64 * 1024  # of an answer
+_HEAD_BYTES: Final = 64 * 1024  # of an answer, and all else in it that is no body
 _JOINED_BYTES: Final = 64 * 1024  # a body up to here goes out with its head in one piece
 _CUT_BYTES: Final = 64 * 1024  # more of a refusal, or of what nobody takes, is of no use
 _BODYLESS: Final = frozenset({204, 304})
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         self._heard = False  # anything, since the request
+        self._head_bytes = 0  # since the request: interim answers, head, and what stands around the body's chunks
         self._takes_reply = True
         self._waits = False  # for room
         self._left_s = 0.0  # for the answer, when its wait began
@@ -61,8 +62,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._headers: list[tuple[str, str]] = []
-        self._chunks: list[bytes] = []
-        self._head_bytes = self._body_bytes = 0
+        self._body = bytearray()  # a list of its chunks would take forty times their size, where they have a byte each
         self._in_body = self._ends_with_connection = self._is_cut = self._has_asked = False
         self._most_bytes = self._body_limit_bytes
 
@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         answer: asyncio.Future[Response] = self._loop.create_future()
         self._answer = answer
         self._heard = False
+        self._head_bytes = 0
         self._takes_reply = takes_reply
         if len(body) <= _JOINED_BYTES:
             self._transport.write(head + body)
@@ -100,19 +101,21 @@ class Connection(asyncio.Protocol):
             self._transport.abort()  # nothing was asked
             return
         self._heard = True
-        self._head_bytes += 0 if self._in_body else len(data)
+        body_bytes = len(self._body)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(ConnectionError(f"the answer is no HTTP/1.1: {error!r}"))
-        if self._head_bytes > _HEAD_BYTES and not self._in_body:
-            self._fail(ConnectionError(f"the answer's head is longer than {_HEAD_BYTES} bytes"))
+        if self._answer is not None and len(self._body) == body_bytes:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES:
+                self._fail(ConnectionError(f"the answer's head is longer than {_HEAD_BYTES} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self in self._idle:
             self._idle.remove(self)
         if self._answer is not None and self._ends_with_connection and exc is None:
-            self._finish(b"".join(self._chunks))
+            self._finish(bytes(self._body))
         kind = ConnectionResetError if self._heard else Unanswered
         self._fail(kind(f"the connection was closed before the answer's end: {exc or 'end of stream'}"))
         self._stop_timer()
@@ -120,7 +123,8 @@ class Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        if not self._in_body:  # what comes after it are trailers, which are no part of an event
+            self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         self._in_body = True
@@ -137,19 +141,17 @@ class Connection(asyncio.Protocol):
         self._ends_with_connection = not bounded and self._parser.get_status_code() not in _BODYLESS
 
     def on_body(self, chunk: bytes) -> None:
-        self._body_bytes += len(chunk)
-        if self._body_bytes <= self._most_bytes:
-            self._chunks.append(chunk)
-            if self._body_bytes > SMALL_BYTES and not self._has_asked:  # nobody has said how long it is
-                self._ask_room(self._most_bytes)
-        elif self._is_cut:
-            self._finish(b"".join([*self._chunks, chunk])[: self._most_bytes])
-        else:
-            self._finish(None)
+        if self._answer is None:  # what was wanted is there; the rest of these bytes cannot be left unparsed
+            return
+        self._body += chunk
+        if len(self._body) > self._most_bytes:
+            self._finish(bytes(self._body[: self._most_bytes]) if self._is_cut else None)
+        elif len(self._body) > SMALL_BYTES and not self._has_asked:  # nobody has said how long it is
+            self._ask_room(self._most_bytes)
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:  # else the final answer is still to come
-            self._finish(b"".join(self._chunks), reusable=self._parser.should_keep_alive())
+            self._finish(bytes(self._body), reusable=self._parser.should_keep_alive())
         self._begin()
 
     # Room.

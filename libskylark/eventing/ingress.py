@@ -26,7 +26,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 _SMALL_BYTES: Final = 64 * 1024  # a body up to here has room whatever others hold; connections bound how many
+_CHUNKS_AT_ONCE: Final = 64  # of a body, before others have a turn: reading those that are there does not wait
+_MANY_CHUNKS: Final = 16_384
+_TINY_BYTES: Final = 8  # of a chunk in the mean; from so many of them on, nobody means well
 _EMPTY: Final = [(b"content-length", b"0")]
+_ALLOW: Final = (b"allow", b"POST, OPTIONS")
+# CloudEvents' web hooks ask so before they send, without a token; Knative's ingress says yes for any Broker, too.
+_WELCOME: Final = [*_EMPTY, _ALLOW, (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*")]
 
 
 class _Refused(Exception):
@@ -70,6 +76,8 @@ class Ingress:
                 parts = parts[3:] or [""]
             if len(parts) == 1:
                 status, headers, body = await self._status(parts[0], scope["method"])
+            elif scope["method"] == "OPTIONS" and len(parts) <= 3:
+                status, headers, body = 200, _WELCOME, b""
             else:
                 await self._take(parts, scope, receive)
                 status, headers, body = 202, _EMPTY, b""
@@ -96,7 +104,7 @@ class Ingress:
         if trigger is not None and not self._intake.has_trigger(broker, trigger):
             raise _Refused(404, f"Broker {broker} has no Trigger {trigger}")
         if scope["method"] != "POST":
-            raise _Refused(405, "events are sent with POST", headers=((b"allow", b"POST"),))
+            raise _Refused(405, "events are sent with POST", headers=(_ALLOW,))
         self._check_headers(scope["headers"], headers)
         body = await self._body(headers.get("content-length", ""), receive)
         try:
@@ -121,8 +129,7 @@ class Ingress:
             raise _Refused(503, str(error), headers=(_RETRY_AFTER,)) from None
         except StreamFull as error:
             raise _Refused(429, str(error), headers=(_RETRY_AFTER,)) from None
-        outcome = ("accepted" if new.triggers else "unwanted") if is_new else "duplicate"
-        self._metrics.count_event(broker, event.type, outcome)
+        self._metrics.count_event(broker, event.type, new.outcome if is_new else "duplicate")
 
     @staticmethod
     def _authorize(authorization: str, token: bytes) -> None:
@@ -172,19 +179,27 @@ class Ingress:
             timer.cancel()
 
     async def _chunks(self, receive: Receive) -> bytes:
-        chunks, size = list[bytes](), 0
+        body, size, count = bytearray(), 0, 0  # a list of chunks would take many times their size, where they are small
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise _Refused(408, "the connection ended within the body")
-                chunk = message.get("body", b"")
+                chunk: bytes = message.get("body", b"")
                 size += len(chunk)
                 self._held_bytes += len(chunk)
                 self._check_size(size, self._held_bytes)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                more = message.get("more_body", False)
+                if not body and not more:
+                    return chunk
+                body += chunk
+                if not more:
+                    return bytes(body)
+                count += 1
+                if count % _CHUNKS_AT_ONCE == 0:
+                    if count >= _MANY_CHUNKS and size < count * _TINY_BYTES:
+                        raise _Refused(400, f"found {count} chunks of {size} bytes together, expected larger ones")
+                    await asyncio.sleep(0)
         except BaseException:
             self._held_bytes -= size
             raise

@@ -12,7 +12,7 @@ import orjson
 from libskylark.clock import Clock, rfc3339
 from libskylark.event import CAUSE, CHAIN, Event
 from libskylark.eventing import journal
-from libskylark.eventing.entry import ARRIVAL, TTL, Content, NewEntry, Once, expires_s, ttl_of
+from libskylark.eventing.entry import ARRIVAL, ERROR_CODE, ERROR_DEST, TTL, Content, NewEntry, Once, expires_s, ttl_of
 from libskylark.eventing.filters import Index
 from libskylark.eventing.loading import Objects
 
@@ -71,6 +71,10 @@ class Intake:
         """`namespace/name` of the Triggers of a broker that is here, in the order in which they are held."""
         return self._routes.triggers_of[broker]
 
+    def broker_of(self, trigger: str) -> str:
+        """`namespace/name` of the broker of a Trigger that is or was here."""
+        return self._broker_of[trigger]
+
     def has_broker(self, broker: str) -> bool:
         return broker in self._routes.indexes
 
@@ -90,7 +94,7 @@ class Intake:
 
     def replied(self, trigger: str, request: Content, reply: Event, headers: Mapping[str, str]) -> NewEntry:
         """The entry of an answer that goes back into the broker; raises InvalidEvent like `arrived`."""
-        broker = self._broker_of[trigger]
+        broker = self.broker_of(trigger)
         index = self._routes.indexes.get(broker)
         triggers = tuple(index.find(reply.attributes)) if index is not None else ()
         chain = reply.attributes.get(CHAIN) or request.chain
@@ -135,12 +139,18 @@ class Intake:
 
 
 def _once(broker: str, content: Content, window_s: float) -> Once:
-    """How a broker that suppresses duplicates knows an event again: by its source and id, as CloudEvents has it."""
+    """How a broker that suppresses duplicates knows an event again: by its source and id, as CloudEvents has it.
+
+    A dead letter keeps those of the event that failed, and is another one: it is known by its failure, too.
+    """
     event = content.event
-    identity = "\0".join((broker, event.source, event.id)).encode()
+    identity = [broker, event.source, event.id]
+    if (subscriber := event.attributes.get(ERROR_DEST)) is not None:
+        # The TTL tells a letter that comes back, and failed once more, from the same letter sent twice.
+        identity += [subscriber, event.attributes.get(ERROR_CODE, ""), str(content.ttl)]
     arrival = event.attributes[ARRIVAL]
     record = journal.Duplicate(event.id, event.source, event.type, content.chain, broker, arrival)
-    digest = hashlib.blake2b(identity, digest_size=_DIGEST_BYTES).digest()
+    digest = hashlib.blake2b("\0".join(identity).encode(), digest_size=_DIGEST_BYTES).digest()
     return Once(digest, round(window_s * 1000), journal.encode(record))
 
 

@@ -66,6 +66,7 @@ class Outcome:
     reason: str = ""
     reply_chain: str = ""  # of a reply that began a chain of its own
     timings: tuple[Timing, ...] = ()  # what the run that answered says of its reads of state and memory
+    dead_letter_to: str | None = None  # the sink that took it; empty where the node keeps it; None in records of old
 
 
 Record = Accepted | Duplicate | Outcome

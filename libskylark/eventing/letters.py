@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +14,26 @@ from libskylark.event import Event
 from libskylark.eventing.keys import DEAD_LETTERS, SIZES
 from libskylark.store import RedisClient, Store
 
-_PAGE: Final = 32  # letters at once: each may hold a picture
+_PAGE_LETTERS: Final = 256
+_PAGE_BYTES: Final = 32 * 1024 * 1024  # of data that Redis looks at in one go, and answers nothing meanwhile
+# Letters from a position on, at least one: the id of each, and its fields, with data_bytes instead of its data.
+_LIST: Final = """
+local start, left_bytes, answer = ARGV[1], tonumber(ARGV[2]), {}
+for _ = 1, tonumber(ARGV[3]) do
+  local found = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
+  if not found or left_bytes <= 0 then break end
+  local id, fields = found[1], found[2]
+  for at = 1, #fields, 2 do
+    if fields[at] == 'data' then
+      fields[at], fields[at + 1] = 'data_bytes', #fields[at + 1]
+      left_bytes = left_bytes - fields[at + 1]
+    end
+  end
+  answer[#answer + 1] = {id, fields}
+  start = '(' .. id
+end
+return answer
+"""
 # Its size is the first field, as commit.lua keeps it; it counts no more.
 _REMOVE: Final = """#!lua flags=allow-oom
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
@@ -50,7 +70,7 @@ class DeadLetter:
 
     @property
     def is_spent(self) -> bool:
-        """Whether it has no TTL left: it is an answer that would have gone on with a loop of Triggers."""
+        """Whether it has no TTL left: it would have gone on with a loop of Triggers, or of Brokers."""
         return self.ttl is not None and self.ttl <= 0
 
 
@@ -66,7 +86,8 @@ def event_of(store: Store, position: str) -> Event | None:
         return client.xrange(DEAD_LETTERS, position, position)
 
     for _, fields in store.run(read):
-        return Event(_letter(position, fields).attributes, fields[b"data"])
+        with _told(position, fields):
+            return Event(dict(json.loads(fields[b"attributes"])), fields[b"data"])
     return None
 
 
@@ -80,25 +101,25 @@ def count_dropped(store: Store) -> int:
     return int(store.run(lambda client: client.hget(SIZES, "dropped")) or 0)
 
 
-def _entries(store: Store) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:
+def _entries(store: Store) -> Iterator[tuple[str, Mapping[bytes, Any]]]:
     start = "-"
     while page := store.run(_reader(start)):
-        for raw, fields in page:
+        for raw, flat in page:
             position = raw.decode()
-            yield position, fields
+            yield position, dict(zip(flat[::2], flat[1::2], strict=True))
         start = f"({position}"
 
 
 def _reader(start: str) -> Any:
-    return lambda client: client.xrange(DEAD_LETTERS, start, "+", count=_PAGE)
+    return lambda client: client.eval(_LIST, 1, DEAD_LETTERS, start, _PAGE_BYTES, _PAGE_LETTERS)
 
 
-def _letter(position: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
-    try:
+def _letter(position: str, fields: Mapping[bytes, Any]) -> DeadLetter:
+    with _told(position, fields):
         return DeadLetter(
             position=position,
             attributes=dict(json.loads(fields[b"attributes"])),
-            size_bytes=len(fields[b"data"]),
+            size_bytes=fields[b"data_bytes"],
             trigger=fields[b"trigger"].decode(),
             reason=fields[b"reason"].decode(),
             status=int(fields[b"status"]),
@@ -110,6 +131,13 @@ def _letter(position: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
             chain=fields[b"chain"].decode() if b"chain" in fields else None,
             arrived=rfc3339(float(fields[b"arrived"])) if b"arrived" in fields else None,
         )
+
+
+@contextmanager
+def _told(position: str, fields: Mapping[bytes, Any]) -> Iterator[None]:
+    """Raises CodecError for what cannot be read within."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError) as error:
         found = str(dict(fields))[:_SHOWN]
         raise CodecError(f"entry {position} of {DEAD_LETTERS} is no dead letter ({error!r}): found {found}") from None

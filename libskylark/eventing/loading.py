@@ -142,16 +142,15 @@ def _read_object(document: Document, objects: Objects) -> None:
             place = ("metadata", "annotations", _CLASS)
             objects.notices.append(left_alone(document, place, f"a Broker of class {broker_class!r}"))
             return
-        _add(objects.brokers, Broker, document)
+        _add(objects.brokers, Loaded(broker, document))
     elif model is Trigger:
-        _add(objects.triggers, Trigger, document)
+        _add(objects.triggers, Loaded(document.validate(Trigger), document))
     else:
-        _add(objects.ping_sources, PingSource, document)
+        _add(objects.ping_sources, Loaded(document.validate(PingSource), document))
     objects.notices += notices_of(document)
 
 
-def _add(known: dict[str, Loaded[Kind]], model: type[Kind], document: Document) -> None:
-    loaded = Loaded(document.validate(model), document)
+def _add(known: dict[str, Loaded[Kind]], loaded: Loaded[Kind]) -> None:
     if faults := [loaded.fault(location, message) for location, message in loaded.object.faults()]:
         raise DocumentError(faults)
     if (first := known.get(loaded.object.id)) is not None:

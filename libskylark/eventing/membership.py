@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,6 @@ from libskylark.eventing.redis_client import redis_client
 
 # Whoever loses its connections to a Redis that restarts has so many looks to come back.
 _PATIENCE_LOOKS: Final = 3
-_PENDING_PAGE: Final = 1000
 _LISTEN_S: Final = 60.0
 _RETRY_S: Final = 0.5
 _OLDEST: Final = 7  # the first Redis whose scripts can say that they may run when memory is short
@@ -118,14 +117,15 @@ class Membership:
             except (RedisError, OSError):
                 await asyncio.sleep(_RETRY_S)
 
-    async def pending(self) -> AsyncIterator[str]:
-        """Ids of all entries that are this dispatcher's, in the order of the stream."""
-        start = "-"
-        while page := await self.redis.xpending_range(EVENTS, GROUP, start, "+", _PENDING_PAGE, consumername=self.name):
-            ids = [as_text(entry["message_id"]) for entry in page]  # type: ignore[arg-type]
-            for entry_id in ids:
-                yield entry_id
-            start = f"({ids[-1]}"
+    async def pending(self, start: str, count: int) -> list[str]:
+        """Ids of entries that are this dispatcher's: the first `count` from `start` on, in the order of the stream."""
+        page = await self.redis.xpending_range(EVENTS, GROUP, start, "+", count, consumername=self.name)
+        return [as_text(entry["message_id"]) for entry in page]  # type: ignore[arg-type]
+
+    async def count_pending(self) -> int:
+        """How many entries are this dispatcher's."""
+        consumers = (await self.redis.xpending(EVENTS, GROUP))["consumers"]
+        return sum(int(each["pending"]) for each in consumers if as_text(each["name"]) == self.name)
 
     async def _idle_s(self) -> dict[str, int]:
         """By name of a connection: how long nothing came over it, or over any other of that name."""

@@ -34,13 +34,13 @@ class BrokerMetrics:
         self._deliveries: dict[tuple[str, str, str], tuple[Counter, Counter, Histogram]] = {}
         self._all_events = Counter(
             "skylark_broker_events",
-            "Events that were sent to a broker: accepted, unwanted by every Trigger, duplicate.",
+            "Events that came to a broker (sent, answers, ticks): accepted, unwanted by every Trigger, duplicate.",
             ["node", "broker", "type", "outcome"],
             registry=registry,
         )
         self._refusals = Counter(
             "skylark_broker_refused_requests",
-            "Requests that were refused, by status.",
+            "Requests and connections that were refused, by status.",
             ["node", "status"],
             registry=registry,
         )
@@ -93,7 +93,7 @@ class BrokerMetrics:
         )
 
     def count_event(self, broker: str, event_type: str, outcome: str) -> None:
-        """An event that was sent: accepted, unwanted or duplicate."""
+        """An event that came to a broker: accepted, unwanted or duplicate."""
         key = (broker, event_type, outcome)
         if (counter := self._events.get(key)) is None:
             labels = {"node": self._node, "broker": broker, "outcome": outcome}

@@ -111,23 +111,30 @@ class Delivery(Model):
 
 
 class Dialect(Model):
-    """One entry of `filters`: exactly one dialect."""
+    """One entry of `filters`: one dialect, or none. What has none filters nothing: it is as if it were not there."""
 
     exact: FilterAttributes | None = None
     prefix: FilterAttributes | None = None
     suffix: FilterAttributes | None = None
-    all: Annotated[list[Dialect], Field(min_length=1)] | None = None
-    any: Annotated[list[Dialect], Field(min_length=1)] | None = None
+    all: list[Dialect] | None = None
+    any: list[Dialect] | None = None
     not_: Dialect | None = Field(None, alias="not")
     cesql: Expression | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Dialect:
-        given = sorted(name.rstrip("_") for name in self.model_fields_set if getattr(self, name) is not None)
-        if len(given) != 1:
-            found = ", ".join(given) or "none"
-            raise ValueError(f"expected one of exact, prefix, suffix, all, any, not, cesql; found {found}")
+        given = sorted(name.rstrip("_") for name in self.model_fields_set if getattr(self, name))
+        if len(given) > 1:
+            raise ValueError(f"expected one of exact, prefix, suffix, all, any, not, cesql; found {', '.join(given)}")
         return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it filters nothing."""
+        if self.exact or self.prefix or self.suffix or self.cesql:
+            return False
+        inner = [*(self.all or ()), *(self.any or ()), *((self.not_,) if self.not_ else ())]
+        return all(dialect.is_empty for dialect in inner)
 
 
 class Filter(Model):

@@ -24,7 +24,7 @@ class End:
     """How a delivery ended, before it is recorded.
 
     The event of `letter` goes to the dead letters; `letter_for` are the Triggers that it is for, where it is not the
-    one that it was delivered to.
+    one that it was delivered to. `sink` is the address of the dead letter sink that took it instead.
     """
 
     outcome: journal.OutcomeName
@@ -32,6 +32,7 @@ class End:
     reply: NewEntry | None = None
     letter: Content | None = None
     letter_for: tuple[str, ...] = ()
+    sink: str | None = None
     reason: str = ""
 
 
@@ -62,6 +63,7 @@ def settlement(
         reason=end.reason,
         reply_chain=began if began != chain else "",
         timings=read_timings(timings) if timings else (),
+        dead_letter_to="" if end.letter is not None else end.sink,
     )
     letters = []
     if end.letter is not None:

@@ -35,6 +35,8 @@ _POST_TIMEOUT_S: Final = RetryPolicy().timeout_s
 _TURN_S: Final = _POST_TIMEOUT_S + 5.0
 
 Sleep = Callable[[float], Awaitable[None]]
+Count = Callable[[str, str, str], None]
+"""Is told of every tick that a broker here has taken: its `namespace/name`, the event's type, and the outcome."""
 
 log = logging.getLogger("skylark.broker")
 
@@ -80,6 +82,7 @@ class PingRunner:
         courier: Courier,
         clock: Clock,
         tick_s: float = _MINUTE_S,
+        count: Count = lambda *_: None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._source = source = ping.source
@@ -89,6 +92,7 @@ class PingRunner:
         self._courier = courier
         self._clock = clock
         self._ticks = Ticks(tick_s)
+        self._count = count
         self._sleep = sleep
         self._stopping = asyncio.Event()
         self._schedule = Schedule(source.spec.schedule, source.spec.timezone, tick_s)
@@ -174,7 +178,9 @@ class PingRunner:
         if not self._intake.has_broker(broker):  # removed just now, and this source's successor goes elsewhere
             return False
         try:
-            await self._stream.add(self._intake.arrived(broker, event, {}), tick)
+            new = self._intake.arrived(broker, event, {})
+            if await self._stream.add(new, tick):  # else another dispatcher has, and counts it
+                self._count(broker, event.type, new.outcome)
         except (StoreUnavailable, StreamFull):
             return False
         return True

@@ -17,7 +17,6 @@ log = logging.getLogger("skylark.broker")
 # To read all files of a thousand Triggers takes some two seconds of a core; to wire what was read, hardly anything.
 _REREAD_LOOKS: Final = 30
 _REWIRE_LOOKS: Final = 1
-_UNWATCHED_S: Final = 5.0  # until files that cannot be looked at are looked at again
 
 
 class Reloader:
@@ -51,9 +50,8 @@ class Reloader:
         cannot be looked up, or too many open files.
         """
         while True:
-            stand = None
+            stand = await self._watch.changed(self._patience_looks())
             try:
-                stand = await self._watch.changed(self._patience_looks())
                 wiring = await asyncio.to_thread(self._load, stand)
                 # What changed while it was read may be half of the one and half of the other.
                 if await self._watch.look() == stand:
@@ -61,17 +59,8 @@ class Reloader:
                     self._in_force = stand
                     self._told = self._unwired = None
             except Exception as error:
-                if stand is None:  # nobody can look at the files just now
-                    log.exception("the files of objects cannot be watched; the objects in force stay")
-                    await asyncio.sleep(_UNWATCHED_S)
-                elif await self._settled(stand):
+                if await self._watch.look() == stand:
                     self._tell(stand, error)
-
-    async def _settled(self, stand: Stand) -> bool:
-        try:
-            return await self._watch.look() == stand
-        except Exception:  # the next round will tell
-            return False
 
     def _patience_looks(self) -> int | None:
         if self._told is None:

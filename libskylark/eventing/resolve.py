@@ -65,10 +65,15 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address to post to; `node` is set where it is the broker of another node, which then delivers."""
+    """An address to post to.
+
+    `node` is set where it is the broker of another node, which then delivers. `is_broker` says that a Broker of the
+    constellation takes the event there, as it takes any other.
+    """
 
     url: URL
     node: str | None = None
+    is_broker: bool = False
 
 
 def resolve(destination: Destination, namespace: str, here: Here, locator: Locator, hop: str = "") -> Target:
@@ -78,10 +83,11 @@ def resolve(destination: Destination, namespace: str, here: Here, locator: Locat
     """
     if destination.ref is None:
         assert destination.uri is not None, "a Destination has ref or uri"
-        return Target(_allowed(destination.uri, here.allow))
+        url = _allowed(destination.uri, here.allow)
+        return Target(url, is_broker=_is_broker(url, here, locator))
     if (broker := broker_of(destination, namespace)) is not None:
         base = f"http://{here.host}:{here.broker_port}/{broker}"
-        return Target(_below(base, destination.uri))
+        return Target(_below(base, destination.uri), is_broker=True)
     endpoint = locator.locate(_service(destination.ref), here.node)
     if hop and endpoint.node != here.node:
         return Target(URL(f"http://{endpoint.host}:{here.broker_port}/{hop}"), endpoint.node)
@@ -94,6 +100,11 @@ def _allowed(uri: str, allow: AllowList | None) -> URL:
     if allow is not None:
         allow.check(url.host or "", url.port or 0)
     return url
+
+
+def _is_broker(url: URL, here: Here, locator: Locator) -> bool:
+    """Whether an address is that of a broker of the constellation, which a `ref` would have named."""
+    return url.port == here.broker_port and url.host in {here.host, *(node.ip for node in locator.nodes.values())}
 
 
 def _below(base: str, uri: str | None) -> URL:

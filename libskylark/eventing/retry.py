@@ -1,4 +1,4 @@
-"""How often, how long and after which pause a delivery is tried: a Delivery with the defaults filled in."""
+"""How often, how long and after which pause a delivery is tried: a Delivery with what it leaves out filled in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_S: Final = 3600.0  # keeps 2^n in bounds
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Knative's default of a Broker: 10 retries after 0.2, 0.4, 0.8 s and so on, 30 s for an answer."""
+    """Knative's where no `delivery` is given: 10 retries after 0.2, 0.4, 0.8 s and so on, 30 s for an answer."""
 
     retries: int = 10
     exponential: bool = True
@@ -24,11 +24,11 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, delivery: Delivery | None) -> RetryPolicy:
-        """The policy of a Delivery; what it leaves out takes the default."""
+        """The policy of a Delivery: without `retry` it has none, as in Knative; else it leaves the default as it is."""
         if delivery is None:
             return cls()
         return cls(
-            retries=10 if delivery.retry is None else delivery.retry,
+            retries=delivery.retry or 0,
             exponential=delivery.backoff_policy != "linear",
             backoff_s=_seconds(delivery.backoff_delay, 0.2),
             timeout_s=_seconds(delivery.timeout, 30.0),

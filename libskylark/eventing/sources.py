@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator, Mapping
 from types import NoneType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
@@ -25,6 +26,9 @@ SOURCES_GROUP: Final = "sources.knative.dev"
 
 # The attributes that an event's sender or the broker sets, so that an override would break them.
 _NOT_EXTENSIONS: Final = {"id", "source", "type", "specversion", "time", "data", "datacontenttype", "dataschema"}
+
+
+_ZONED: Final = re.compile(r"(?:CRON_)?TZ=(?P<zone>\S+)\s+(?P<fields>.*)")
 
 
 class CloudEventOverrides(Model):
@@ -47,6 +51,15 @@ class PingSourceSpec(Model):
     data_base64: str | None = Field(None, alias="dataBase64")
     content_type: NonEmpty | None = Field(None, alias="contentType")
     ce_overrides: CloudEventOverrides | None = Field(None, alias="ceOverrides")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zone_of_its_own(cls, given: Any) -> Any:
+        """A zone before the fields of `schedule` is `timezone`, as in Knative, which refuses both at once."""
+        if not isinstance(given, Mapping) or given.get("timezone"):
+            return given
+        match = _ZONED.fullmatch(str(given.get("schedule")))
+        return {**given, "timezone": match["zone"], "schedule": match["fields"]} if match else given
 
     @field_validator("schedule")
     @classmethod

@@ -89,7 +89,8 @@ def _is_filter_attribute(name: str) -> str:
 
 
 def _is_expression(text: str) -> str:
-    compiled(text)  # raises a ValueError that says where it cannot be parsed
+    if text:  # an empty one filters nothing
+        compiled(text)  # raises a ValueError that says where it cannot be parsed
     return text
 
 
@@ -139,4 +140,4 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 # An empty value in Trigger's `filter.attributes` means "any value", as it always has in Knative.
 FilterAttributeName = Annotated[str, AfterValidator(_is_filter_attribute)]
 Attributes = dict[FilterAttributeName, str]
-FilterAttributes = Annotated[dict[FilterAttributeName, NonEmpty], Field(min_length=1)]
+FilterAttributes = dict[FilterAttributeName, NonEmpty]

@@ -6,6 +6,7 @@ inotify would miss files that are reached through a symlink, and whole folders o
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Final, NamedTuple
 from libskylark.eventing.objectfiles import object_files
 
 _POLL_S: Final = 1.0
+
+log = logging.getLogger("skylark.broker")
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -84,15 +87,22 @@ class Watch:
         So a file is not read while it is written, nor between the two renames of an editor. After `patience_looks`
         (by default, never) it is the last one again.
         """
-        last, looks = self.stand, 0
+        last: Stand | None = self.stand
+        looks = 0
         while True:
             await self._sleep(_POLL_S)
             now = await self.look()
             looks += 1
-            if now == last and (now != self.stand or (patience_looks is not None and looks >= patience_looks)):
+            is_due = now != self.stand or (patience_looks is not None and looks >= patience_looks)
+            if now is not None and now == last and is_due:
                 self.stand = now
                 return now
             last = now
 
-    async def look(self) -> Stand:
-        return await asyncio.to_thread(stand_of, self.paths)
+    async def look(self) -> Stand | None:
+        """How the files stand now; None, with a word in the log, where nobody can look at them for now."""
+        try:
+            return await asyncio.to_thread(stand_of, self.paths)
+        except Exception:  # such as a thread that cannot be started
+            log.exception("the files of objects cannot be watched; the objects in force stay")
+            return None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from libskylark.errors import StoreUnavailable, StreamFull
-from libskylark.eventing.adopting import read_entries
+from libskylark.eventing.adopting import Adoption
 from libskylark.eventing.backlog import Backlog
 from libskylark.eventing.committing import Committer
 from libskylark.eventing.entry import Entry, NewEntry, partition_of
 from libskylark.eventing.keys import Caps
 from libskylark.eventing.membership import Membership
 from libskylark.eventing.resident import Resident
-from libskylark.eventing.writes import Write
+from libskylark.eventing.writes import Write, unreadable_operations
 
 _LOOK_S: Final = 1.0  # how often the other dispatchers are looked after
 _BACKOFF_S: Final = (0.05, 2.0)  # first and longest wait before Redis is tried again
@@ -47,10 +47,9 @@ class Writer:
         self.why = "not connected yet"
         self.backlog = Backlog()
         self.committer = Committer(address, membership, caps)
-        self._redis = membership.redis
         self._membership = membership
         self._resident = resident
-        self._on_entry = on_entry
+        self._adoption = Adoption(membership, resident, on_entry)
         self._on_replaced = on_replaced
         self._on_failed = on_failed
         self._batch = 0
@@ -121,10 +120,13 @@ class Writer:
                     wait_s = _BACKOFF_S[0]
                 await self._wake.wait()
                 self._wake.clear()
-                if self._look_due:
-                    await self._look()
-                while self.backlog or self._nudged:
+                while self._has_work:
+                    if self._look_due:
+                        await self._look()
+                    # Be it empty: it tells of a message that was lost, and of having been replaced.
                     await self._flush()
+                    if self._adoption.is_under_way:
+                        await self._adopt_page()
             except (RedisError, OSError) as error:
                 was_open, is_fenced = self.opened.is_set(), isinstance(error, ResponseError) and _FENCED in str(error)
                 self._close(error)
@@ -133,6 +135,10 @@ class Writer:
                 elif not is_fenced:  # else Redis may have lost its data meanwhile, which joining will tell
                     await asyncio.sleep(wait_s)
                     wait_s = min(2 * wait_s, _BACKOFF_S[1])
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self.backlog) or self._nudged or self._look_due or self._adoption.is_under_way
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.opened.clear()
@@ -157,8 +163,7 @@ class Writer:
             # What need not last waits no longer, so that the rest is stored.
             self.backlog.fail_passing(StreamFull(f"Redis at {self.address} has no memory left"))
             return
-        if handed:  # all of it was stored before this batch, and may be of the same partitions
-            await self._adopt_stored(handed)
+        self._adoption.expect(handed)  # all of it was stored before this batch, and may be of the same partitions
         self._uncertain = []
         ids = iter(added)
         for write in batch:
@@ -169,21 +174,15 @@ class Writer:
             if entry_id and not entry_id.startswith(">"):  # with it, another dispatcher has the entry
                 content = new.content
                 partition, triggers = partition_of(content.event), set(new.triggers)
-                self._adopt(Entry(entry_id, partition, triggers, content, content.size_bytes))
+                self._adoption.add(Entry(entry_id, partition, triggers, content, content.size_bytes))
         if write.finished is not None:
             self._resident.remove(write.finished)
         if not write.stored.done():
             write.stored.set_result(ids)
 
-    def _adopt(self, entry: Entry) -> None:
-        self._resident.add(entry)
-        self._on_entry(entry)
-
-    async def _adopt_stored(self, ids: Iterable[str]) -> None:
-        """Adopts entries that are stored for this dispatcher, and that it does not know yet, in their order."""
-        unknown = [entry_id for entry_id in ids if entry_id not in self._resident.entries]
-        async for entry in read_entries(self._redis, unknown, lambda: self._resident.has_room):
-            self._adopt(entry)
+    async def _adopt_page(self) -> None:
+        for each in await self._adoption.next_page():
+            self.put(unreadable_operations(each.id, each.partition), [], 0, lasting=True)
 
     def _close(self, error: Exception) -> None:
         """Redis is away: fail what may fail, keep what must last."""
@@ -201,6 +200,7 @@ class Writer:
         events = len(self._resident.entries)
         log.warning("%s: another dispatcher has taken over the %d events of this one", self.address, events)
         self._resident.clear()
+        self._adoption.give_up()
         for write in [*self._uncertain, *self.backlog]:
             if not write.stored.done():
                 write.stored.set_result([])
@@ -210,7 +210,7 @@ class Writer:
         self._on_replaced()
 
     async def _recover(self) -> None:
-        """Joins the dispatchers, finds out what became of the last batch, and adopts the entries not known yet."""
+        """Joins the dispatchers, and finds out what became of the last batch; adopts what it does not know later."""
         new = self._joined != self._membership.name
         if await self.committer.join() == self._batch:
             for write in self._uncertain:  # it was stored, only the answer was lost; its entries are found below
@@ -220,16 +220,16 @@ class Writer:
             self.backlog.put_first(write for write in self._uncertain if write.lasting)
         self._uncertain = []
         await self._membership.take_over(at_once=new)
-        await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
+        self._adoption.begin()
         if self._standing:
             stored: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
             self.backlog.put_first([Write(self._standing, [], stored, 0, True)])
         if new:
             self._listen()
             self._joined = self._membership.name
+        events = await self._membership.count_pending()
         self.opened.set()
         self._wake.set()
-        events = len(self._resident.entries)
         if not new or events:
             log.info("Redis at %s is there; %d events found waiting", self.address, events)
         self._look_later()
@@ -237,10 +237,9 @@ class Writer:
     async def _look(self) -> None:
         """Takes over from dispatchers that are gone."""
         self._look_due = False
-        self._nudged = True  # a batch, be it empty, tells of a message that was lost, and of having been replaced
         if taken := await self._membership.take_over(at_once=False):
             log.warning("%s: took over %d events of a dispatcher that is gone", self.address, taken)
-            await self._adopt_stored([entry_id async for entry_id in self._membership.pending()])
+            self._adoption.begin()
         self._look_later()
 
     def _look_later(self) -> None:

@@ -94,6 +94,13 @@ def settle_operations(settlement: Settlement) -> list[Any]:
     return operations
 
 
+def unreadable_operations(entry_id: str, partition: str) -> list[Any]:
+    """Takes an entry that cannot be delivered off its dispatcher and its partition; it stays in the stream."""
+    operations: list[Any] = []
+    _operation(operations, "unreadable", entry_id, partition)
+    return operations
+
+
 def _operation(operations: list[Any], name: str, *arguments: Any) -> None:
     operations.append(name)
     operations.append(len(arguments))

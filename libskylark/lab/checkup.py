@@ -84,7 +84,7 @@ def examine_page(page: ProcessSpec, others: Iterable[ProcessSpec]) -> Finding:
     if not fault:
         return Finding("live page", "good", f"{page.address} is free", expected)
     if fault != errno.EADDRINUSE:
-        step = f"{_alias(page.host)}, or do without: `skylark demo --no-dashboard`"
+        step = f"{_alias(page.host)}, or do without: `--no-dashboard`"
         return Finding("live page", "bad", f"no use of {page.host}", expected, step)
     told = f"{page.address} is taken{told_holder(holders(), page.host, page.port)}"
     step = f"nothing: it will be at port {settle_page(page, others, None).port}, or where --dashboard-port says"
@@ -223,7 +223,7 @@ def _ports(specs: list[ProcessSpec], taken: list[ProcessSpec]) -> Finding:
     held = holders()
     told = [f"{spec.address} ({spec.role}){told_holder(held, spec.host, spec.port)}" for spec in taken[:3]]
     more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-    step = "stop what holds them, or give the lab other addresses: `skylark up --network 127.1`"
+    step = "stop what holds them, or give the lab other addresses: say `--network 127.1` too"
     return Finding("ports", "bad", f"taken: {', '.join(told)}{more}", expected, step)
 
 

@@ -106,7 +106,10 @@ class Demo:
     ) -> None:
         missing = [name for name in _NEEDED if name not in project.constellation.functions]
         if missing:
-            raise LabError(f"the demo shows the fire-watch chain; this project has no function {', '.join(missing)}")
+            step = "run it in a clone of Skylark's repository, or name that with `--project`"
+            raise LabError(
+                f"the demo shows the fire-watch chain; this project has no function {', '.join(missing)}; {step}"
+            )
         self._project = project
         self._options = options
         self._say = say

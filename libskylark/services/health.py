@@ -20,8 +20,10 @@ from libskylark.store import RedisClient, Store
 log = logging.getLogger("skylark.health")
 
 _AT_ONCE = 32  # nodes that are probed in one round
-_TIMEOUT_S = 0.5  # for one try of a probe; a store has several
-_LONGEST_ROUND_S = 2.0  # about: all tries of a probe
+# For one try of a probe; a store has several. The first needs two round trips (an emulated link takes connection and
+# answer in one), which over seven links and 150 ms to the cloud are 0.7 s.
+_TIMEOUT_S = 1.0
+_LONGEST_ROUND_S = 3.5  # about: all tries of a probe
 _ROUNDS_KEPT = 3  # for so many the suspects outlive an elect that died
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from libskylark.bench import broker
 from libskylark.bench.load import Load, Passage
+from libskylark.bench.results import Results
 from libskylark.bench.traffic import traffic
 from libskylark.cli.main import cli
 from libskylark.errors import LabError
@@ -24,6 +26,7 @@ FIGURES: dict[str, Any] = {
     "by_triggers": {"1": 240.1, "100": 241.6, "1000": 243.2},
     "lost": 0,
 }
+RAW = [{**FIGURES["runs"][0], "events_per_s": per_s} for per_s in (3900.0, 4012.3, 4100.0)]
 
 
 def test_every_run_has_every_figure_and_no_event_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,8 +34,15 @@ def test_every_run_has_every_figure_and_no_event_is_lost(monkeypatch: pytest.Mon
     monkeypatch.setattr(broker, "TRIGGERS", (1, 3))
     monkeypatch.setattr(broker, "_WARM_UP_S", 0.1)
     seen: list[str] = []
-    figures = broker.measure(0.3, progress=seen.append)
-    assert seen == ["1 at once", "8 at once", "200 events a second", "1 Triggers", "3 Triggers"]
+    figures, raw = broker.measure(0.6, progress=seen.append)
+    a_round = ["1 at once", "8 at once", "200 events a second"]
+    assert seen[:9] == [f"{what}, round {number} of 3" for number in (1, 2, 3) for what in a_round]
+    assert seen[9:] == [*["1 Triggers"] * 3, *["3 Triggers"] * 3]
+    assert len(raw) == len(seen)
+    for run, spread in zip(figures["runs"], broker.ranges(raw), strict=True):
+        single = [found for found in raw if found.get("concurrency") == run["concurrency"]]
+        for name in run.keys() - {"concurrency"}:
+            assert sorted(found[name] for found in single) == [spread[name][0], run[name], spread[name][1]]
     assert figures.keys() == FIGURES.keys()
     assert [run["concurrency"] for run in figures["runs"]] == [1, 8]
     for run in figures["runs"]:
@@ -81,17 +91,22 @@ def test_a_broker_that_does_not_work_is_told(answer: bytes, fault: str) -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, as_json: bool) -> None:
     asked: list[float] = []
 
     def measure(seconds: float, **_: Any) -> Any:
         asked.append(seconds)
-        return FIGURES
+        return FIGURES, RAW
 
     monkeypatch.setattr(broker, "measure", measure)
-    ran = CliRunner().invoke(cli, ["bench", "broker", "--seconds", "2", *(["--json"] if as_json else [])])
+    command = ["bench", "broker", "--seconds", "2", "--results", str(tmp_path), *(["--json"] if as_json else [])]
+    ran = CliRunner().invoke(cli, command)
     assert ran.exit_code == 0
     assert asked == [2.0]
+    assert Results(tmp_path).read_raw("broker") == RAW
+    kept = json.loads((tmp_path / "broker.json").read_text())
+    assert kept["ranges"][0]["events_per_s"] == [3900.0, 4100.0]
+    assert (tmp_path / "broker.csv").is_file()
     if as_json:
         assert json.loads(ran.stdout) == FIGURES
     else:
@@ -102,7 +117,7 @@ def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch, as_
 
 
 def test_a_lost_event_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "measure", lambda *_, **__: {**FIGURES, "lost": 3})
+    monkeypatch.setattr(broker, "measure", lambda *_, **__: ({**FIGURES, "lost": 3}, []))
     ran = CliRunner().invoke(cli, ["bench", "broker", "--json"])
     assert json.loads(ran.stdout)["lost"] == 3
     assert isinstance(ran.exception, LabError)

@@ -18,6 +18,7 @@ from libskylark.bench.faults import FaultBench, FaultOptions
 from libskylark.bench.frames import Frame, Frames, last_words
 from libskylark.bench.kept import Kept
 from libskylark.bench.ownership import HandoverWatch, OwnerWatch
+from libskylark.bench.results import Results
 from libskylark.cli.main import cli
 from libskylark.codec import encode
 from libskylark.event import Event
@@ -42,9 +43,14 @@ def test_a_short_run_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kinds = ("function", "cut-fence", "redis-in-commit", "node-for-good")
     options = FaultOptions(tick_s=3.0, rate_per_s=2.0, network=some_network(), kinds=kinds)
     said: list[str] = []
-    report = FaultBench(read_project(copy_project(tmp_path / "project")), options, said.append).run()
+    run = FaultBench(read_project(copy_project(tmp_path / "project")), options, said.append)
+    report = run.run()
     assert not fault_bench.failed(report), "\n".join([*said, json.dumps(report)])
     assert report["faults"] == len(kinds)
+    assert [strike["kind"] for strike in run.strikes] == list(kinds)
+    assert {strike["kind"]: round(strike["recovery_ms"], 1) for strike in run.strikes} == {
+        kind: recovery["median"] for kind, recovery in report["recovery_ms"].items()
+    }
     assert report["recovery_ms"].keys() == set(kinds)
     assert report["frames_sent"] == report["frames_decided"] > 0
     assert report["handovers"] > 0
@@ -218,6 +224,8 @@ def test_the_command_prints_json_or_a_table_and_fails_where_something_was_lost(
     asked: list[FaultOptions] = []
 
     class Bench:
+        strikes = ({"number": 1, "kind": "cut-copy", "recovery_ms": 2100.0},)
+
         def __init__(self, project: object, options: FaultOptions, say: object) -> None:
             asked.append(options)
 
@@ -227,10 +235,13 @@ def test_the_command_prints_json_or_a_table_and_fails_where_something_was_lost(
     write("functions/count/function.py", function_py())
     monkeypatch.setattr(fault_bench, "FaultBench", Bench)
     arguments = ["--faults", "2", "--tick", "2s", "--seed", "5", "--rate", "0.5/s", "--network", "127.9"]
+    arguments += ["--results", str(tmp_path / "kept")]
     command = ["bench", "faults", *arguments, "--project", str(tmp_path), *(["--json"] if as_json else [])]
     ran = CliRunner().invoke(cli, command)
     assert ran.exit_code == (1 if fault else 0), ran.output
     assert asked == [FaultOptions(2, 2.0, 5, 0.5, "127.9")]
+    assert Results(tmp_path / "kept").read_raw("faults") == list(Bench.strikes)
+    assert (tmp_path / "kept/faults.csv").is_file()
     if as_json:
         assert json.loads(ran.stdout) == REPORT | fault
     else:

@@ -39,7 +39,10 @@ FIGURES = {
 
 def test_every_size_has_every_figure_and_no_write_is_lost() -> None:
     seen: list[int] = []
-    figures = handover.measure((1_000, 50_000), SETUP, progress=seen.append)
+    figures, raw = handover.measure((1_000, 50_000), SETUP, progress=seen.append)
+    assert [(trial["bytes"], trial["way"]) for trial in raw] == [
+        (size, way) for size in (1_000, 50_000) for way in ("skylark", "stop-and-copy")
+    ]
     assert seen == [1_000, 50_000]
     assert figures["link"] == {"latency_ms": 2.0, "bandwidth_mbps": 100.0}
     assert (figures["writes_per_s"], figures["runs"]) == (200.0, 1)
@@ -136,9 +139,9 @@ def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch, as_
     figures = {"sizes": {"1000000": FIGURES}}
     asked: list[Any] = []
 
-    def measure(sizes: tuple[int, ...], setup: handover.Setup, **_: Any) -> Mapping[str, Any]:
+    def measure(sizes: tuple[int, ...], setup: handover.Setup, **_: Any) -> tuple[Mapping[str, Any], list[Any]]:
         asked.extend([sizes, setup])
-        return figures
+        return figures, []
 
     monkeypatch.setattr(handover, "measure", measure)
     ran = CliRunner().invoke(cli, ["bench", "handover", "--sizes", "1000000, 7", *(["--json"] if as_json else [])])
@@ -152,7 +155,8 @@ def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch, as_
 
 
 def test_a_lost_write_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "measure", lambda *_, **__: {"sizes": {"10000": {**FIGURES, "writes_lost": 2}}})
+    lost = {"sizes": {"10000": {**FIGURES, "writes_lost": 2}}}
+    monkeypatch.setattr(handover, "measure", lambda *_, **__: (lost, []))
     ran = CliRunner().invoke(cli, ["bench", "handover", "--json"])
     assert json.loads(ran.stdout)["sizes"]["10000"]["writes_lost"] == 2
     assert isinstance(ran.exception, LabError)

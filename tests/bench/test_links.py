@@ -64,6 +64,14 @@ def test_every_kind_is_measured_under_either_load_and_nothing_is_faster_than_ask
     assert json.loads(json.dumps(figures)) == figures
 
 
+def test_a_row_is_of_the_median_run() -> None:
+    runs = [{"error_ms": error_ms, "p99_ms": p99_ms, "met": abs(error_ms) < 1} for error_ms, p99_ms in (
+        (-1.5, 12.0), (0.2, 140.0), (1.2, 11.0))]  # fmt: skip
+    assert links_bench.of_runs(runs, "error_ms") == {"error_ms": 1.2, "p99_ms": 12.0, "met": False}
+    jitter = [{"error_ms": 3.0}, {"error_ms": -2.0}]
+    assert links_bench.of_runs(jitter, "error_ms") == {"error_ms": -2.0}
+
+
 def test_rates_are_of_the_time_in_which_all_flows_ran() -> None:
     long = [(0.0, 1_000_000), (1.0, 2_000_000), (2.0, 3_000_000), (9.0, 4_000_000)]
     short = [(1.0, 500_000), (1.5, 1_000_000), (2.0, 1_500_000)]

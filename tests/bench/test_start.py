@@ -32,9 +32,10 @@ def test_every_role_of_a_project_is_started_and_measured(write: Write, tmp_path:
     write("deployment/constellation.yaml", CONSTELLATION)
     write("brokers/default.yaml", BROKER)
     seen: list[str] = []
-    figures = start.measure(read_project(tmp_path), 2, seen.append)
+    figures, raw = start.measure(read_project(tmp_path), 2, seen.append)
     assert seen == list(figures["roles"]) == ["node-info", "elect", "broker", "count"]
     assert figures["runs"] == 2
+    assert [run["role"] for run in raw] == [role for role in seen for _ in range(2)]
     for measured in figures["roles"].values():
         assert measured.keys() == FIGURES["roles"]["elect"].keys()
         low, high = measured["ci_ready_ms"]
@@ -62,7 +63,7 @@ def test_the_command_shows_the_figures(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
     write("functions/count/function.py", function_py())
-    monkeypatch.setattr(start, "measure", lambda project, runs, progress: FIGURES)
+    monkeypatch.setattr(start, "measure", lambda project, runs, progress: (FIGURES, []))
     command = ["bench", "start", "--project", str(tmp_path), *(["--json"] if as_json else [])]
     shown = CliRunner().invoke(cli, command)
     assert shown.exit_code == 0, shown.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from libskylark.bench.workflow import measure
 from libskylark.bench.workflow.chain import (
     END_TYPE,
     KINDS,
+    MB,
+    OBJECTIVES_MS,
     OURS,
     PINNED,
     STAGES,
@@ -75,6 +78,21 @@ def test_the_limit_of_the_pinned_chain_in_the_original_topology(constellation: C
     topology = constellation.topology(measure.EPOCH)
     # Two links between satellites, twice, and then two and the one to the cloud; 40 Mbit/s everywhere at the narrowest.
     assert chain_ms(topology, list(PINNED.values()), 1_000_000) == pytest.approx(20 + 20 + 80 + 3 * 200)
+
+
+def test_on_the_original_s_line_its_election_takes_the_next_stage_s_node(constellation: Constellation) -> None:
+    line = read_constellation(ROOT / "benchmarks/line/constellation.yaml")
+    assert line.nodes.keys() == constellation.nodes.keys()
+    topology, ring = line.topology(measure.EPOCH), constellation.topology(measure.EPOCH)
+    assert hops(topology, "pi5u2", "pi5u1") == 7
+    assert hops(ring, "pi5u2", "pi5u1") == 2
+    stages = list(PINNED.values())
+    for size_mb in OBJECTIVES_MS:
+        size_bytes = round(size_mb * MB)
+        for here, following in pairwise(stages[:-1]):
+            assert elect(topology, here, "pi5u1", size_bytes, objective_ms(size_bytes)).node == following
+        assert elect(ring, stages[0], "pi5u1", size_bytes, objective_ms(size_bytes)).node == "pi4p1"
+    assert chain_ms(topology, stages, MB) == pytest.approx(30 + 30 + 90 + 3 * 200)
 
 
 def test_a_frozen_epoch_is_the_present_one_for_years() -> None:
@@ -259,6 +277,7 @@ def test_what_our_run_comes_to() -> None:
     assert outcome.read_ms == pytest.approx(500 + 50 + 1000)
     assert outcome.write_ms == 150  # the last stage makes no state
     assert outcome.local == (True, False, True)
+    assert outcome.at_once == (False, False, True)
     assert outcome.hops == (0, 2, 0)
     assert outcome.hand_over_ms == pytest.approx((1000, 1050, 2000))
     assert list(outcome.predicted_ms) == [240, 0, 80]
@@ -279,6 +298,7 @@ def test_what_a_run_of_the_original_comes_to() -> None:
     assert outcome.read_ms == pytest.approx(700)
     assert outcome.write_ms == pytest.approx(1000)
     assert (outcome.local, outcome.hops) == ((True, False, True), (0, 1, 0))
+    assert outcome.at_once == outcome.local  # what it reads was written before its event left
     assert list(outcome.predicted_ms) == [30, 20, 172]
     assert outcome.violations(100) == (1, 3)
 
@@ -302,6 +322,7 @@ def test_a_row_has_medians_of_what_ended_and_sums_of_violations() -> None:
     assert (found["runs"], found["failed"], found["hand_overs"]) == (4, 1, 9)
     assert (found["violations_predicted"], found["violations_measured"]) == (3, 9)
     assert found["local_availability"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["local_at_once"] == pytest.approx(1 / 3, abs=1e-4)
     assert (found["bytes"], found["links"]) == (2510, {"a>b": 2500, "b>c": 10})
     assert json.loads(json.dumps(repetitions[0].raw()))["carried_bytes"] == {"a>b": 1000, "b>c": 10}
 
@@ -375,3 +396,21 @@ def test_what_the_commands_are_told_reaches_the_measurement(
     assert {name: getattr(options, name) for name in [*told, *expected]} == {**told, **expected}
     assert (tmp_path / f"{command[0]}.json").is_file()
     assert CliRunner().invoke(cli, ["bench", *command, *kept]).exit_code == 0
+
+
+def test_results_on_other_nodes_and_links_are_kept_beside_the_project_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Constellation] = []
+
+    def stand_in(constellation: Constellation, options: Any, progress: Any) -> tuple[dict[str, Any], list[Any]]:
+        asked.append(constellation)
+        return {"rows": []}, []
+
+    monkeypatch.setattr(measure, "measure", stand_in)
+    line = ROOT / "benchmarks/line/constellation.yaml"
+    command = ["bench", "workflow", "--constellation", str(line), "--results", str(tmp_path)]
+    answer = CliRunner().invoke(cli, command)
+    assert answer.exit_code == 0, answer.output
+    assert asked[0].spec == read_constellation(line).spec
+    assert {path.name for path in tmp_path.iterdir()} == {"workflow-line.json", "workflow-line.raw.json.gz"}

@@ -1,13 +1,15 @@
-"""A lab as other commands see it: its record, its constellation, and real stores; nothing else of it runs."""
+"""The command as users call it; a lab as commands see it: its record, constellation and real stores, nothing else."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from libskylark.cli.main import main
 from libskylark.lab.plan import LabOptions, Plan
 from libskylark.lab.record import LabRecord
 from libskylark.lab.redis_server import find_redis_server
@@ -16,6 +18,7 @@ from tests.arrangements import function_py
 from tests.conftest import RedisNode
 
 RecordLab = Callable[..., str]
+Run = Callable[..., tuple[int, str, str]]
 
 _CONSTELLATION = """\
 tick: 60s
@@ -30,6 +33,23 @@ destination: here
 functions:
   count: {{nodes: [here]}}
 """
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("check", "--json")`: exit code, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["skylark", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

@@ -421,6 +421,7 @@ def test_while_a_node_is_silent_letters_are_replayed_by_id_only(
     listed = dead_letters("list", "--project", project)
     assert listed.exit_code == 0
     assert listed.stderr.startswith("there does not tell its dead letters: ")
+    assert "; try again in a moment" in listed.stderr
     assert listed.stdout.splitlines()[-1] == "1 dead letter"
     by_number = dead_letters("replay", "1", "--project", project)
     assert isinstance(by_number.exception, LabError)
@@ -438,6 +439,24 @@ def test_a_letter_that_is_none_is_told_like_a_node_that_does_not_answer(
     assert result.exit_code == 0
     assert result.stderr.startswith("here does not tell its dead letters: entry ")
     assert result.stdout.splitlines()[-1] == "1 dead letter"
+
+
+def test_letters_are_listed_page_by_page_without_their_data(
+    project: str, keep: Keep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libskylark.eventing.letters._PAGE_BYTES", 2**20)
+    pictures = [Event.new("t", "/s", b"x" * size, id=str(size)) for size in (2**20, 2**21, 0, 1, 2**19)]
+    names = [keep("here", event, second, "count") for second, event in enumerate(pictures)]
+
+    def sent_bytes() -> int:
+        return int(store.run(lambda client: client.info("stats"))["total_net_output_bytes"])
+
+    before = sent_bytes()
+    letters = report("list", "--project", project)["letters"]
+    assert [(letter["id"], letter["size_bytes"]) for letter in letters] == [
+        (name, len(event.data)) for name, event in zip(names, pictures, strict=True)
+    ]
+    assert sent_bytes() - before < 2**19
 
 
 def test_without_a_lab_there_are_no_dead_letters(tmp_path: Path) -> None:

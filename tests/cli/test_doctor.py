@@ -116,6 +116,21 @@ def test_ports_of_the_lab_that_runs_here_are_its_own(tmp_path: Path, monkeypatch
     assert f"process {psutil.Process().pid}" in findings["ports"]["found"]
 
 
+def test_a_lab_at_other_addresses_holds_none_of_the_ports_that_are_asked_about(tmp_path: Path) -> None:
+    network = some_network()
+    with closing(socket.create_server((f"{network}.0.1", 0))) as server, LabRecord(tmp_path) as record:
+        port = server.getsockname()[1]
+        content = json.loads(record.path.read_text())
+        content["processes"] = [{"url": f"http://{network}.0.1:{port}"}]
+        record.path.write_text(json.dumps(content))
+        code, findings = examine(tmp_path)
+        at_its_own = examine(tmp_path, "--network", network)[1]
+    assert (code, findings["ports"]["found"], findings["lab"]["verdict"]) == (0, "all free", "notice")
+    assert f"process {os.getpid()}" in findings["lab"]["found"]
+    assert at_its_own["ports"]["found"].startswith("held by the lab")
+    assert "lab" not in at_its_own
+
+
 def test_a_node_that_has_no_loopback_address_is_told(write: Write, tmp_path: Path) -> None:
     write("functions/count/function.py", function_py())
     write("deployment/constellation.yaml", "nodes: [{name: sat1, type: Sat, ip: 'fd00::1'}]\n")

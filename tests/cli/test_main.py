@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,28 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 import libskylark
-from libskylark.cli.main import COMMANDS, cli, main
+from libskylark.cli.main import COMMANDS, cli
 from tests.arrangements import function_py
+from tests.cli.conftest import Run
 from tests.conftest import ROOT, Write, free_port
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("check", "--json")`: exit code, standard output and standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["skylark", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_the_version_is_that_of_the_library(run: Run) -> None:
@@ -109,6 +90,22 @@ def test_help_is_there_without_a_command_being_imported() -> None:
     assert "click" in modules.split()
 
 
+def test_completion_without_a_shell_is_one_line_with_the_choices(run: Run) -> None:
+    code, _, err = run("completion")
+    expected = "missing argument '{bash|zsh|fish}'; bash, zsh, fish; see `skylark completion --help`"
+    assert (code, err) == (2, f"skylark completion: {expected}\n")
+
+
+@pytest.mark.parametrize("made", [[], ["functions/count/function.py"]])
+def test_the_demo_says_where_its_project_is(run: Run, write: Write, tmp_path: Path, made: list[str]) -> None:
+    for path in made:
+        write(path, function_py())
+    code, _, err = run("demo", "--no-dashboard", "--project", str(tmp_path))
+    assert code == 1
+    assert err.startswith("skylark: the demo")
+    assert err.endswith("; run it in a clone of Skylark's repository, or name that with `--project`\n")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_the_script_of_a_shell(run: Run, shell: str) -> None:
     code, out, _ = run("completion", shell)
@@ -172,7 +169,7 @@ def test_up_says_who_holds_a_port_before_it_starts_anything(
         code, _, err = run("up", "--project", str(project))
     assert code == 1
     assert f"ports: taken: 127.0.0.1:{port} (redis) by process" in err
-    assert "`skylark up --network 127.1`" in err
+    assert "give the lab other addresses: say `--network 127.1` too" in err
 
 
 def test_a_folder_for_data_that_cannot_be_written_is_named(run: Run, project: Path) -> None:
@@ -206,11 +203,3 @@ def test_colours_are_for_terminals_and_go_with_no_color(
     code, out, _ = run("check", "--project", str(project))
     assert code == 0
     assert ("\x1b[32m" in out) is coloured
-
-
-def test_an_interruption_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(**options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("libskylark.cli.main.cli", interrupt)
-    assert run()[0] == 130

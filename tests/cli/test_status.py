@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from libskylark.cli.main import cli
+from libskylark.cli.main import cli, main
 from libskylark.jobs import JOBS, Retire, encode
 from libskylark.lab.record import LabRecord
 from libskylark.memory import COUNTERS
@@ -71,11 +72,21 @@ def test_while_a_redis_does_not_answer_nobody_knows_what_is_an_orphan(record_lab
     assert lines[6] == "orphans: cannot be told while a node's Redis does not answer"
 
 
+def test_targets_that_cannot_be_written_are_named(
+    record_lab: RecordLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "nowhere/targets.json"
+    monkeypatch.setattr(sys, "argv", ["skylark", "status", "--project", record_lab(), "--targets", str(file)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith(f"skylark: no use of {file}: no such file or directory; name another")
+
+
 def test_prometheus_is_told_where_the_metrics_are(record_lab: RecordLab, tmp_path: Path) -> None:
     project = record_lab()
     record = LabRecord(Path(project)).path
     content = json.loads(record.read_text())
-    roles = {"broker": "http", "function": "http", "redis": "redis", "links": "http"}
+    roles = {"broker": "http", "function": "http", "links": "http", "redis": "redis", "dashboard": "http"}
     content["processes"] = [
         {"name": f"here-{role}", "node": "here", "role": role, "url": f"{scheme}://127.0.0.1:{number}", "pid": 1}
         for number, (role, scheme) in enumerate(roles.items(), start=9000)
@@ -86,4 +97,5 @@ def test_prometheus_is_told_where_the_metrics_are(record_lab: RecordLab, tmp_pat
     assert json.loads((tmp_path / "targets.json").read_text()) == [
         {"targets": ["127.0.0.1:9000"], "labels": {"process": "here-broker"}},
         {"targets": ["127.0.0.1:9001"], "labels": {"process": "here-function"}},
+        {"targets": ["127.0.0.1:9002"], "labels": {"process": "here-links"}},
     ]

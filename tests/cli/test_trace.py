@@ -66,7 +66,7 @@ THERE: list[Record] = [
     accepted(139, FIRST, "there-preprocess", hop=True),
     accepted(1_200, REPLY, "detect", "watch", type=IMAGE, source="/nodes/there/functions/preprocess", cause=FIRST),
     ended(1_200, FIRST, "there-preprocess", "replied", reply=REPLY, attempts=3, duration_ms=1_060.0, timings=TIMINGS),
-    ended(1_300, REPLY, "detect", "dead-lettered", status=400, reason="answered 400: no picture"),
+    ended(1_300, REPLY, "detect", "dead-lettered", status=400, reason="no picture", dead_letter_to=""),
     accepted(1_400, "1", chain="one-more-chain", type="com.example.order"),
 ]
 
@@ -124,7 +124,7 @@ def test_a_journey_over_two_nodes_is_a_tree_by_cause(project: str) -> None:
         "          state 1.0 KiB over the link from here in 3 ms",
         "          memory 300 B on there in 0.4 ms, commit in 1 ms",
         f"        └── {IMAGE} 4558c56e…  08:00:01.200  there",
-        "            ├── detect dead-lettered after 1 attempt in 12 ms: answered 400: no picture",
+        "            ├── detect dead-lettered 400 after 1 attempt in 12 ms, kept in the dead letters: no picture",
         "            └── watch no outcome yet",
     ]
 
@@ -202,6 +202,23 @@ def test_an_answer_that_begins_a_chain_of_its_own_leads_there_and_back(project: 
     assert report("frame-chain", "--project", project)["complete"] is True
 
 
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("dead-lettered", "▸ count dead-lettered to http://sink/ after 1 attempt in 12 ms: answered 400"),
+        ("expired", "▸ count expired, dead-lettered to http://sink/ after 1 attempt in 12 ms: answered 400"),
+    ],
+)
+def test_a_dead_letter_that_a_sink_took_is_told_with_its_address(
+    record_lab: RecordLab, store: Store, outcome: OutcomeName, told: str
+) -> None:
+    end = ended(200, "e", "count", outcome, status=400, reason="answered 400", dead_letter_to="http://sink/")
+    keep(store, [accepted(100, "e", "count"), end])
+    project = record_lab()
+    assert trace("e", "--project", project).stdout.splitlines()[-1].strip() == told
+    assert report("e", "--project", project)["visits"][0]["deliveries"][0]["dead_letter_to"] == "http://sink/"
+
+
 def test_a_long_reason_is_cut_in_the_tree_and_whole_in_json(project: str, both: Stores) -> None:
     records: list[Record] = [
         accepted(1_000, "e", "count", chain="long-chain"),
@@ -242,9 +259,10 @@ def test_json_says_what_came_of_what_by_places_in_the_list(project: str) -> None
             "attempts": 1,
             "duration_ms": 12.4,
             "time": at(1_300),
-            "reason": "answered 400: no picture",
+            "reason": "no picture",
             "reply": None,
             "reply_chain": "",
+            "dead_letter_to": "",
             "timings": [],
             "handed_over_as": [],
             "replied_as": None,
@@ -271,7 +289,9 @@ def test_an_event_that_no_trigger_takes_says_so(project: str) -> None:
 def test_an_id_that_no_journal_has_is_told(project: str) -> None:
     result = trace("nowhere", "--project", project)
     assert isinstance(result.exception, LabError)
-    assert str(result.exception) == "no journal of the lab's nodes has 'nowhere'"
+    assert str(result.exception) == (
+        "no journal of the lab's nodes has 'nowhere'; name an event or chain as `skylark send` prints them"
+    )
 
 
 def test_a_node_that_does_not_answer_is_named_and_its_part_is_missing(record_lab: RecordLab, both: Stores) -> None:
@@ -309,7 +329,7 @@ def test_a_full_journal_says_since_when_it_has_records(
     caused = accepted(2_000, "late", cause="unknown", chain="late-chain")
     keep(both[0], [caused])
     result = trace("nowhere", "--project", project)
-    assert str(result.exception).endswith(f"; some 20,000 records are kept, the first of them of {at(123)}")
+    assert f"; some 20,000 records are kept, the first of them of {at(123)}; " in str(result.exception)
     lines = trace("late", "--project", project).stdout.splitlines()
     assert "caused by unknown, which is not in the journals" in lines[3]
     assert [line.split(", on ")[1] for line in lines[-2:]] == [

@@ -6,86 +6,20 @@ Pictures of it are left in artefacts/, which is not committed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libskylark.event import Event
-from tests.dashboard.conftest import CHROMIUM, PATIENCE_S, ROOT, Page
+from tests.dashboard.browsing import CONTRAST, QUIET, Open, texts
+from tests.dashboard.conftest import PATIENCE_S, ROOT, Page
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the browser tests need playwright: pip install playwright"
 )
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need Chromium: apt-get install chromium")
 
 ARTEFACTS = ROOT / "artefacts"
-CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 FIRE_WATCH = ["preprocess", "detect", "alarm"]
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        # The sandbox needs a user of its own, which a container's root is not; the page is ours.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser: Any, page: Page) -> Iterator[Open]:
-    """`open_page(width=390, dark=True, still=False)`: the page once it shows nodes; its console must stay silent.
-
-    `answers` are given in place of the server's, by path below /api/.
-    """
-    contexts, said = [], []
-
-    def show(
-        width: int = 1280,
-        height: int = 860,
-        dark: bool = False,
-        still: bool = True,
-        answers: Mapping[str, str] | None = None,
-    ) -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce" if still else "no-preference",
-        )
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_S * 1000)
-        shown = context.new_page()
-        shown.on("console", lambda message: said.append(f"{message.type}: {message.text} {message.location}"))
-        shown.on("pageerror", lambda error: said.append(str(error)))
-        shown.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-        for path, body in (answers or {}).items():
-            kind = "text/event-stream" if path.startswith("events") else "application/json"
-            shown.route(f"**/api/{path}", answering(body, kind))
-        shown.goto(page.url)
-        shown.wait_for_selector("#live.on" if not answers else "#live")
-        shown.wait_for_selector("[data-node]")
-        return shown
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert said == []
-
-
-def answering(body: str, kind: str) -> Callable[[Any], None]:
-    def answer(route: Any) -> None:
-        route.fulfill(body=body, content_type=kind)
-
-    return answer
-
-
-def texts(shown: Any, selector: str) -> list[str]:
-    found: list[str] = shown.locator(selector).all_inner_texts()
-    return found
 
 
 def test_the_page_shows_nine_nodes_by_type_and_their_links(open_page: Open) -> None:
@@ -114,7 +48,8 @@ def test_the_journey_of_a_frame_opens_as_a_waterfall(open_page: Open) -> None:
     ended.first.click()
     shown.wait_for_selector("dialog[open] .delivery")
     names = texts(shown, "dialog .who")
-    assert [name for name in names if name in FIRE_WATCH] == FIRE_WATCH
+    assert list(dict.fromkeys(name for name in names if name in FIRE_WATCH)) == FIRE_WATCH
+    assert any(mark.endswith(" ms") for mark in texts(shown, "dialog .axis .marks span"))
     assert "state" in shown.locator("dialog").inner_text()
     shown.keyboard.press("Escape")
     sync_api.expect(shown.locator("dialog")).not_to_be_visible()
@@ -133,6 +68,8 @@ def test_a_node_opens_by_keyboard_with_its_processes(open_page: Open) -> None:
     }
     assert all(pid.isdigit() for pid in processes.values())
     assert "camera, preprocess, detect" in shown.locator("dialog .facts").inner_text()
+    links = texts(shown, 'dialog [aria-label="Links"] tbody tr')
+    assert {"pi5u2 - pi5u3", "pi5u3 - pi5u4"} <= {row.split("\t")[0] for row in links}
     shown.locator("#close").focus()
     shown.keyboard.press("Enter")
     sync_api.expect(shown.locator("dialog")).not_to_be_visible()
@@ -156,7 +93,10 @@ def test_a_memory_is_told_where_it_is_and_a_handover_is_listed(open_page: Open) 
     first = shown.locator('.memory[data-memory="detect"]:not(.ghost)').get_attribute("data-at")
     shown.wait_for_selector(f'.memory[data-memory="detect"]:not(.ghost):not([data-at="{first}"])', state="attached")
     shown.wait_for_selector("#handovers .row")
-    assert "fenced" in texts(shown, "#handovers .row")[0]
+    row = texts(shown, "#handovers .row")[0]
+    assert row.startswith("detect area-1")
+    assert "fenced" in row
+    assert " → " in row
     assert "memory of area-1" in shown.locator("#places").inner_text()
 
 
@@ -186,13 +126,13 @@ def test_a_project_without_the_fire_watch_and_without_satellites_has_a_page_too(
     local = {**told["nodes"][0], "functions": ["count"]}
     nothing: dict[str, list[Any]] = {name: [] for name in ("frames", "alarms", "links", "next_links", "memories")}
     plain = {**told, **nothing, "handovers": [], "nodes": [local], "rotation": None, "access": local["name"]}
-    quiet = "retry: 1000\n\n"
-    answers = {"constellation": json.dumps(plain), "chains": '{"chains": []}', "events*": quiet}
-    shown = open_page(answers=answers)
+    shown = open_page(answers={"constellation": json.dumps(plain), "chains": '{"chains": []}', **QUIET})
     assert shown.locator("[data-node]").count() == 1
     assert not shown.locator(".frame").is_visible()
     assert not shown.locator(".alarms").is_visible()
     sync_api.expect(shown.locator("#now")).to_have_text("1 node, a tick every 2 s")
+    assert not shown.locator("#links").is_visible()
+    assert shown.locator("#sky").bounding_box()["height"] < 200
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -76,7 +76,10 @@ def test_a_waterfall_has_the_visits_in_order_and_what_they_came_of() -> None:
     first, second = told["visits"]
     assert (first["node"], first["start_ms"], first["parent"], first["handed_over"]) == ("a", 0, None, False)
     assert (second["node"], second["start_ms"], second["parent"], second["handed_over"]) == ("b", 10, 0, True)
+    (handed,) = first["deliveries"]
+    assert (handed["function"], handed["to"], handed["outcome"]) == ("detect", "b", "forwarded")
     (delivery,) = second["deliveries"]
+    assert delivery["to"] is None
     assert (delivery["function"], delivery["start_ms"], delivery["duration_ms"]) == ("detect", 40, 20)
     assert delivery["timings"] == [
         {"what": "state", "ms": 1.5, "place": "local", "node": "b", "size_bytes": 1000},
@@ -90,7 +93,9 @@ def test_a_delivery_without_an_outcome_is_told_as_one() -> None:
     told = chains.journey("chain")
     assert told is not None
     assert not told["ended"]
-    assert told["visits"][0]["deliveries"] == [{"trigger": "default/b-detect", "function": "b-detect", "outcome": None}]
+    assert told["visits"][0]["deliveries"] == [
+        {"trigger": "default/b-detect", "function": "b-detect", "to": None, "outcome": None}
+    ]
 
 
 def test_dead_letters_are_counted() -> None:
@@ -148,3 +153,7 @@ def test_what_has_no_way_is_told_with_its_two_ends() -> None:
 def test_a_trigger_is_called_by_its_function_on_its_own_node_only() -> None:
     assert function_of("default/pi5u2-detect", "pi5u2") == "detect"
     assert function_of("default/pi5u2-detect", "pi5u3") == "pi5u2-detect"
+
+
+def test_what_names_no_node_goes_to_elect_whatever_its_type() -> None:
+    assert function_of("default/unaddressed-com-example-sighting", "pi5u2") == "elect"

@@ -101,6 +101,14 @@ def test_what_is_not_there_is_a_problem(page: Page, path: str, described: str) -
     assert check(described, page.get(path)) == 404
 
 
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/", "/static/main.js", "/ready"])
+def test_nor_can_the_pages_files(page: Page, method: str, path: str) -> None:
+    answer = requests.request(method, page.url + path, timeout=10)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize(
     "path",

@@ -136,6 +136,19 @@ def test_memory_that_is_not_anchored_is_kept_where_it_is_and_that_of_services_is
     assert placed(named) == [("alarm", "here", "kept", None)]
 
 
+def test_a_memory_is_as_large_as_its_fields_and_the_replies_that_move_with_it(named: dict[str, Store]) -> None:
+    named["here"].client.hset("memory:alarm:area-1", "field", b"x" * 1000)
+    named["here"].client.hset("replies:alarm:area-1", mapping={str(n): b"y" * 3000 for n in range(20)})
+    named["there"].client.hset("memory:alarm:area-2", "field", b"x")
+    places = Places(frozenset(SPEC.functions))
+    for name, store in named.items():
+        places.saw(name, look(store))
+    one, other = places.memories()
+    assert 1000 < one["fields_bytes"] < 2000
+    assert 60_000 < one["replies_bytes"] < 80_000
+    assert other["replies_bytes"] == 0
+
+
 def test_bundles_of_state_are_counted_and_named_and_other_keys_are_not(named: dict[str, Store]) -> None:
     for key in ("state:chain:here:task", "state:odd", "someone:else", b"\xff\xfe"):
         named["here"].client.set(key, 1)

@@ -23,14 +23,14 @@ FOLDER = ROOT / "deployment" / "monitoring"
 DASHBOARD: Any = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
 ALERTS: Any = YAML(typ="safe").load(FOLDER / "alerts.yaml")
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-# What Prometheus itself adds to what it scrapes.
+# What Prometheus itself adds to what it scrapes; its own series `up` says whether it could.
 ADDED = {"instance", "job"}
 
 
 @pytest.fixture(scope="module")
 def exposed() -> dict[str, set[str]]:
     """Names of series with their labels, as all kinds of processes expose them once something has happened."""
-    function = FunctionMetrics("count", "here", lambda: 0)
+    function = FunctionMetrics("count", "here")
     function.count_event("handled")
     function.count_reads({"local": 1})
     function.note_timings([Timing("state", 1.0, "local", "here", 10)])
@@ -53,7 +53,7 @@ def exposed() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", b"\n".join(texts).decode(), re.MULTILINE):
         found[name] = set(re.findall(r'(\w+)="', labels))
-    return found
+    return {**found, "up": ADDED}
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -125,3 +125,11 @@ def test_prometheus_reads_the_rules_and_the_labs_targets() -> None:
     assert [(FOLDER / name).is_file() for name in scraping["rule_files"]] == [True]
     jobs = {job["job_name"]: job for job in scraping["scrape_configs"]}
     assert jobs["skylark-lab"]["file_sd_configs"][0]["files"] == ["skylark-targets.json"]
+
+
+def test_a_process_of_any_job_that_is_down_is_an_alert() -> None:
+    scraping: Any = YAML(typ="safe").load(FOLDER / "prometheus.yaml")
+    (down,) = (rule["expr"] for rule in RULES if re.search(r"\bup\b.*== 0", rule["expr"]))
+    asked = re.search(r'job=~"([^"]+)"', down)
+    assert asked is not None
+    assert all(re.fullmatch(asked[1], job["job_name"]) for job in scraping["scrape_configs"])

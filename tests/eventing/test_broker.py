@@ -83,7 +83,9 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_an_event_is_taken_and_reaches_the_subscriber_as_it_was(site: Site) -> None:
-    event = Event.new("plain", "/a", {"x": 1}, id="1", subject="s", somenumber="7", time="2026-11-24T00:00:00Z")
+    event = Event.new(
+        "plain", "/a", {"x": 1}, id="1", subject="s", somenumber="7", time="2026-11-24t00:00:00.123456789z"
+    )
     passed = {"Knative-Thing": "k", "X-B3-TraceId": "b", "X-Request-Id": "r", "Traceparent": "00-1-1-00"}
     status, _, body = site.broker.send(event, **passed, Cookie="no", **{"X-Other": "no"})
     assert (status, body) == (202, b"")
@@ -153,6 +155,8 @@ def test_what_is_no_event_is_refused_with_every_fault(
         ("GET", "/nothing", 404),
         ("GET", "/default/default", 405),
         ("PUT", "/default/default", 405),
+        ("OPTIONS", "/default/default/plain/more", 404),
+        ("OPTIONS", "/health", 405),
         ("POST", "/health", 405),
         ("GET", "/health", 200),
         ("GET", "/ready", 200),
@@ -162,6 +166,17 @@ def test_paths_and_methods(site: Site, method: str, path: str, status: int) -> N
     answer = site.broker.request(method, path, to_http(Event.new("plain", "/a"))[0])
     assert answer[0] == status
     assert (answer[1].get("allow") is not None) == (status == 405)
+
+
+def test_a_body_in_thousands_of_small_chunks_is_one_body(site: Site) -> None:
+    event, parts = Event.new("plain", "/a"), [f"{number:016}".encode() for number in range(4000)]
+    headers = {**to_http(event)[0], "Transfer-Encoding": "chunked", "Content-Type": "text/plain"}
+    lines = ["POST /default/default HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers.items())]
+    chunks = b"".join(b"10\r\n%b\r\n" % part for part in parts)
+    with socket.create_connection((site.broker.host, site.broker.port), 10) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + chunks + b"0\r\n\r\n")
+        assert b" 202 " in connection.recv(100)
+    assert site.delivered(event).body == b"".join(parts)
 
 
 def test_too_large_a_body_is_refused_before_it_is_read(site: Site) -> None:

@@ -14,10 +14,11 @@ from yarl import URL
 
 from libskylark.eventing import connections, http_connection
 from libskylark.eventing.connections import Connections
-from libskylark.eventing.http_connection import Response
+from libskylark.eventing.http_connection import Connection, Response
 from tests.eventing.conftest import free_port
 
 EMPTY = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Server:
@@ -95,6 +96,7 @@ ANSWERS = {
     b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n": Response(
         500, [("transfer-encoding", "chunked")], b"hi!"
     ),
+    CHUNKED + b"2\r\nhi\r\n0\r\nce-type: late\r\n\r\n": Response(200, [("transfer-encoding", "chunked")], b"hi"),
     b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n" + EMPTY: Response(202, [("content-length", "0")], b""),
 }
 
@@ -133,6 +135,9 @@ def test_a_body_that_is_too_long_is_not_read(answer: bytes) -> None:
         ([b"SSH-2.0-x\r\n"], "no HTTP"),
         ([b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"], "no HTTP"),
         ([b"HTTP/1.1 200 OK\r\nX: ", b"x" * 70_000], "head is longer than 65536 bytes"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n"] * 3000, "head is longer than 65536 bytes"),
+        ([CHUNKED + b"1;", b"x" * 70_000], "head is longer than 65536 bytes"),
+        ([CHUNKED + b"0\r\nX: ", b"x" * 70_000], "head is longer than 65536 bytes"),
     ],
 )
 def test_what_is_no_answer_is_a_connection_error(script: list[bytes | None], fault: str) -> None:
@@ -187,6 +192,37 @@ def test_of_a_refusal_that_is_too_long_the_beginning_is_read(head: bytes) -> Non
     first, second = answered(pieces, [EMPTY])
     assert (first.status, first.body) == (503, b"x" * 1000)
     assert second.status == 202
+
+
+def test_an_answer_that_is_long_for_its_body_leaves_its_connection_of_use() -> None:
+    async def ask() -> Server:
+        chunk = b"1;" + b"x" * 100 + b"\r\nx\r\n"
+        server = Server([CHUNKED + chunk * 1000 + b"0\r\n\r\n"], [EMPTY])
+        async with posting(server) as post:
+            assert (await post(10.0)).body == b"x" * 1000
+            await post(10.0)
+        return server
+
+    assert asyncio.run(ask()).connections == 1
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, None), (503, b"x" * 1000)])
+def test_a_body_in_tiny_chunks_is_given_up_once(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes | None
+) -> None:
+    """What comes behind the limit is neither kept nor looked at again, chunk for chunk."""
+    ends: list[bytes | None] = []
+    finish = Connection._finish
+
+    def counted(connection: Connection, found: bytes | None, reusable: bool = False) -> None:
+        ends.append(found)
+        finish(connection, found, reusable)
+
+    monkeypatch.setattr(Connection, "_finish", counted)
+    head = CHUNKED.replace(b"200", str(status).encode())
+    (answer,) = answered([head + b"1\r\nx\r\n" * 10_000])
+    assert (answer.status, answer.body) == (status, body)
+    assert ends == [body]
 
 
 def test_an_answer_that_does_not_come_in_time_ends_the_connection() -> None:

@@ -162,7 +162,7 @@ def test_what_waits_at_a_stop_is_delivered_after_the_start(lab: Lab) -> None:
 
 def test_a_trigger_that_is_gone_leaves_its_events_to_the_dead_letters(lab: Lab) -> None:
     store, subscriber = lab.redis(), lab.subscriber(lambda delivery: (503, {}, b""))
-    broker = lab.broker(store, trigger("t", subscriber.url, "delivery: {backoffDelay: PT30S}"))
+    broker = lab.broker(store, trigger("t", subscriber.url, "delivery: {retry: 1, backoffDelay: PT30S}"))
     assert broker.send(Event.new("t", "/x", id="1"))[0] == 202
     subscriber.next()
     broker.close()
@@ -174,7 +174,7 @@ def test_a_trigger_that_is_gone_leaves_its_events_to_the_dead_letters(lab: Lab) 
 
 def test_a_full_stream_refuses_more(lab: Lab) -> None:
     store, subscriber = lab.redis(), lab.subscriber(lambda delivery: (503, {}, b""))
-    objects = trigger("t", subscriber.url, "delivery: {backoffDelay: PT30S}")
+    objects = trigger("t", subscriber.url, "delivery: {retry: 1, backoffDelay: PT30S}")
     broker = lab.broker(store, objects, SKYLARK_BROKER_STREAM_MAX="3")
     for _ in range(3):
         assert broker.send(Event.new("t", "/x"))[0] == 202

@@ -111,6 +111,11 @@ def test_a_delivery_sets_its_policy() -> None:
     assert [policy.delay_s(n) for n in (1, 2, 3)] == [0.5, 1.0, 1.5]
 
 
+@pytest.mark.parametrize("fields", [{}, {"retry": 0}, {"backoffPolicy": "exponential", "backoffDelay": "PT0.2S"}])
+def test_a_delivery_without_retry_has_none(fields: dict[str, str]) -> None:
+    assert RetryPolicy.of(Delivery.model_validate(fields)).retries == 0
+
+
 def test_a_dead_and_a_slow_subscriber_delay_no_other(lab: Lab) -> None:
     release = threading.Event()
 
@@ -147,7 +152,9 @@ def test_a_timeout_is_a_failure_that_is_tried_again(lab: Lab) -> None:
 
     subscriber = lab.subscriber(hang_once)
     store = lab.redis()
-    broker = lab.broker(store, trigger("t", subscriber.url, "delivery: {timeout: PT0.2S, backoffDelay: PT0.01S}"))
+    broker = lab.broker(
+        store, trigger("t", subscriber.url, "delivery: {retry: 1, timeout: PT0.2S, backoffDelay: PT0.01S}")
+    )
     assert broker.send(Event.new("t", "/x", id="1"))[0] == 202
     (outcome,) = Journal(store).outcomes("1")
     assert (outcome.outcome, outcome.attempts) == ("delivered", 2)

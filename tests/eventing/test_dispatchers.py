@@ -9,13 +9,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libskylark.event import Event
-from libskylark.eventing import writer
+from libskylark.eventing import adopting, writer
 from libskylark.eventing.entry import Content, Entry, NewEntry, pack
 from libskylark.eventing.membership import Membership
 from libskylark.eventing.stream import Stream
@@ -32,6 +33,7 @@ class Dispatcher:
     def __init__(self, store: RedisServer, lease_s: float = 10.0) -> None:
         self.entries: dict[str, Entry] = {}
         self.replaced = 0
+        self.taken = 0
         self.changed = asyncio.Event()
         self.stream = Stream(store.host, store.port, None, self._take, self._drop, lease_s=lease_s)
 
@@ -40,9 +42,7 @@ class Dispatcher:
         await self.stream.last_tick_ms("none")  # waits until it is open
 
     async def add(self, name: str, partition: str | None = None) -> None:
-        attributes = {"partitionkey": partition} if partition else {}
-        event = Event.new("t", "/s", b"x", id=name, **attributes)
-        await self.stream.add(NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER,), "{}"))
+        await self.stream.add(new_entry(name, partition))
 
     async def settle(self, entry: Entry) -> None:
         del self.entries[entry.id]
@@ -54,6 +54,11 @@ class Dispatcher:
             self.changed.clear()
             await self.changed.wait()
 
+    async def has_some(self) -> None:
+        while not self.entries:
+            self.changed.clear()
+            await self.changed.wait()
+
     async def die(self) -> None:
         """As a process that is killed: its connections end, and nothing is said."""
         await self.stream._writer.abort()
@@ -62,11 +67,30 @@ class Dispatcher:
     def _take(self, entry: Entry) -> None:
         assert entry.id not in self.entries, "an entry is given once"
         self.entries[entry.id] = entry
+        self.taken += 1
         self.changed.set()
 
     def _drop(self) -> None:
         self.replaced += 1
         self.entries.clear()
+        self.changed.set()
+
+
+def new_entry(name: str, partition: str | None = None) -> NewEntry:
+    attributes = {"partitionkey": partition} if partition else {}
+    event = Event.new("t", "/s", b"x", id=name, **attributes)
+    return NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER,), "{}")
+
+
+def flat_entry(name: str, partition: str | None = None) -> dict[Any, Any]:
+    """What Redis keeps of an event."""
+    flat = pack(new_entry(name, partition))
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopting, "_LISTED_ENTRIES", 3)
+    monkeypatch.setattr(adopting, "_PAGE_ENTRIES", 2)
 
 
 def name(entry: Entry) -> str:
@@ -145,6 +169,90 @@ def test_the_events_of_one_that_is_gone_are_taken_over(lab: Lab) -> None:
     run(check)
 
 
+def test_senders_do_not_wait_for_the_end_of_a_take_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = lab.redis()
+    small_pages(monkeypatch)
+    dead = [f"{number:02}" for number in range(40)]
+
+    async def check() -> None:
+        one, two = Dispatcher(store), Dispatcher(store)
+        await asyncio.gather(one.start(), two.start())
+        for event in dead:
+            await one.add(event, "p")
+        await one.die()
+        await two.has_some()
+        assert len(two.entries) < len(dead)
+        await asyncio.gather(two.add("later", "p"), two.add("other"))
+        assert len(two.entries) < len(dead), "it is stored before the take-over ends"
+        await two.has({*dead, "later", "other"})
+        assert [name(entry) for entry in two.entries.values()] == [*dead, "later", "other"]
+        await two.stream.stop()
+
+    run(check)
+
+
+def test_one_that_is_replaced_within_a_take_over_gives_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = lab.redis()
+    small_pages(monkeypatch)
+
+    async def check() -> None:
+        one, two = Dispatcher(store), Dispatcher(store)
+        await asyncio.gather(one.start(), two.start())
+        for number in range(40):
+            await one.add(f"{number}")
+        await one.die()
+        await two.has_some()
+        two.changed.clear()
+        held = asyncio.create_task(two.add("held"))
+        store.client.hdel("broker:dispatchers", two.stream._membership.name)  # as a take-over does
+        while not two.replaced:
+            await two.changed.wait()
+            two.changed.clear()
+        assert two.taken < 40
+        await asyncio.gather(held, return_exceptions=True)
+        await two.stream.last_tick_ms("none")  # waits until it is open
+        await two.add("new")
+        assert {name(entry) for entry in two.entries.values()} <= {"held", "new"}
+        await two.stream.stop()
+
+    run(check)
+
+
+def test_an_entry_that_cannot_be_read_leaves_its_partition(lab: Lab) -> None:
+    store = lab.redis()
+
+    store.client.xgroup_create("broker:events", "dispatchers", mkstream=True)
+    store.client.hset("broker:dispatchers", "gone", "1 1")
+    store.client.hset("broker:partitions", mapping={"p": "2 gone", "q": "1 gone", "r": "1 gone"})
+    whole = flat_entry("whole", "p")
+    damaged = {"attributes": whole["attributes"]}
+    stored: list[dict[Any, Any]] = [damaged, whole, {"attributes": "[]"}, {"attributes": "{}"}]
+    for fields in stored:
+        entry_id = store.client.xadd("broker:events", fields)
+        store.client.xclaim("broker:events", "dispatchers", "gone", 0, [entry_id], force=True)
+    store.client.xdel("broker:events", entry_id)
+
+    async def check() -> None:
+        one = Dispatcher(store)
+        await one.start()
+        await one.has({"whole"})
+        await one.add("later", "p")
+        me = one.stream._membership.name
+        kept = {"q": f"1 {me}", "r": f"1 {me}"}  # nothing tells that these were the other two entries'
+        assert store.client.hgetall("broker:partitions") == {"p": f"2 {me}", **kept}
+        for entry in [*one.entries.values()]:
+            await one.settle(entry)
+        assert store.client.hgetall("broker:partitions") == kept
+        assert store.client.xpending("broker:events", "dispatchers")["pending"] == 0
+        store.client.xtrim("broker:events", maxlen=0)
+        await one.add("last", "q")
+        await one.settle(*one.entries.values())
+        assert not store.client.exists("broker:partitions"), "an empty stream has none"
+        await one.stream.stop()
+
+    run(check)
+
+
 def test_one_whose_connections_are_cut_comes_back_as_itself(lab: Lab) -> None:
     store = lab.redis()
 
@@ -166,15 +274,15 @@ def test_one_whose_connections_are_cut_comes_back_as_itself(lab: Lab) -> None:
 
 def test_an_older_stream_without_a_group_is_adopted(lab: Lab) -> None:
     store = lab.redis()
-    event = Event.new("t", "/s", b"x", id="old")
-    flat = pack(NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER,), "{}"))
-    store.client.xadd("broker:events", dict(zip(flat[::2], flat[1::2], strict=True)))
+    store.client.xadd("broker:events", flat_entry("old"))
     store.client.xadd("broker:events", {"foreign": "entry"})
 
     async def check() -> None:
         one = Dispatcher(store)
         await one.start()
         await one.has({"old"})
+        await one.settle(*one.entries.values())
+        await one.add("later")
         await one.settle(*one.entries.values())
         assert store.client.xlen("broker:events") == 1, "what is not the broker's is left alone"
         assert store.client.xpending("broker:events", "dispatchers")["pending"] == 0
@@ -268,8 +376,9 @@ def test_every_event_is_one_dispatchers_and_a_partition_too(store: RedisServer, 
 
 @pytest.fixture
 def store(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
-    """A Redis whose dispatchers look after one another often."""
+    """A Redis whose dispatchers look after one another often, and take over a few entries at a time."""
     monkeypatch.setattr(writer, "_LOOK_S", 0.02)
+    small_pages(monkeypatch)
     return lab.redis()
 
 

@@ -17,7 +17,8 @@ NAMES = st.sampled_from(["type", "source", "skylarknode", "subject"])
 VALUES = st.sampled_from(["a", "b", "ab", "ba"])
 MAPS = st.dictionaries(NAMES, VALUES, min_size=1, max_size=3)
 ATTRIBUTES = st.dictionaries(NAMES, st.sampled_from(["", "a", "b", "ab", "ba", "aba"]))
-LEAVES = st.one_of(*(st.fixed_dictionaries({name: MAPS}) for name in ("exact", "prefix", "suffix")))
+EMPTY = st.sampled_from([{}, {"exact": {}}, {"all": []}, {"cesql": ""}])
+LEAVES = st.one_of(EMPTY, *(st.fixed_dictionaries({name: MAPS}) for name in ("exact", "prefix", "suffix")))
 DIALECTS = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
@@ -44,25 +45,25 @@ def passes(*filters: dict[str, Any]) -> bool:
     return compile_filters(spec(filters=list(filters)))(EVENT)
 
 
-def meaning(dialect: Dialect, attributes: dict[str, str]) -> bool:
-    """The dialects' definition, as plainly as it can be said."""
-    if dialect.exact is not None:
+def meaning(dialect: Dialect, attributes: dict[str, str]) -> bool | None:
+    """The dialects' definition, as plainly as it can be said; None for what filters nothing, as in Knative."""
+    if dialect.exact:
         return all(attributes.get(name) == value for name, value in dialect.exact.items())
-    if dialect.prefix is not None:
+    if dialect.prefix:
         return all(name in attributes and attributes[name].startswith(v) for name, v in dialect.prefix.items())
-    if dialect.suffix is not None:
+    if dialect.suffix:
         return all(name in attributes and attributes[name].endswith(v) for name, v in dialect.suffix.items())
-    if dialect.all is not None:
-        return all(meaning(inner, attributes) for inner in dialect.all)
-    if dialect.any is not None:
-        return any(meaning(inner, attributes) for inner in dialect.any)
-    assert dialect.not_ is not None
-    return not meaning(dialect.not_, attributes)
+    for parts, decide in ((dialect.all, all), (dialect.any, any)):
+        found = [told for inner in parts or () if (told := meaning(inner, attributes)) is not None]
+        if found:
+            return decide(found)
+    told = meaning(dialect.not_, attributes) if dialect.not_ else None
+    return None if told is None else not told
 
 
 def expected(trigger: TriggerSpec, attributes: dict[str, str]) -> bool:
     if trigger.filters:
-        return all(meaning(dialect, attributes) for dialect in trigger.filters)
+        return all(meaning(dialect, attributes) is not False for dialect in trigger.filters)
     wanted = (trigger.filter.attributes if trigger.filter else None) or {}
     return all(name in attributes and value in ("", attributes[name]) for name, value in wanted.items())
 
@@ -80,6 +81,13 @@ def expected(trigger: TriggerSpec, attributes: dict[str, str]) -> bool:
         ({"not": {"exact": {"subject": "x"}}}, True),
         ({"any": [{"exact": {"subject": "x"}}, {"prefix": {"source": "/"}}]}, True),
         ({"all": [{"exact": {"subject": "x"}}, {"prefix": {"source": "/"}}]}, False),
+        ({}, True),
+        ({"exact": {}}, True),
+        ({"not": {"prefix": {}}}, True),
+        ({"any": [{}]}, True),
+        ({"any": [{}, {"exact": {"subject": "x"}}]}, False),
+        ({"all": [{}, {"exact": {"subject": "x"}}]}, False),
+        ({"exact": {}, "suffix": {"source": "x"}}, False),
     ],
 )
 def test_a_dialect_decides(dialect: dict[str, Any], result: bool) -> None:

@@ -99,7 +99,7 @@ def test_an_attribute_whose_name_has_an_underscore_is_refused_and_not_lost(broke
 
 def test_head_and_upgrade_are_methods_like_others(broker: Broker) -> None:
     status, headers, body = broker.request("HEAD", "/default/default")
-    assert (status, headers["allow"], body) == (405, "POST", b"")
+    assert (status, headers["allow"], body) == (405, "POST, OPTIONS", b"")
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     assert broker.request("GET", "/default/default", upgrade)[0] == 405
     assert broker.request("GET", "/health", upgrade)[0] == 200
@@ -119,6 +119,34 @@ def test_more_connections_than_may_be_open_are_told_to_come_again(broker: Broker
         assert problem_of(said)[0] == 503
         assert b"Retry-After: 1\r\n" in said
     eventually(lambda: broker.request("GET", "/health")[0] == 200, "closed connections make room")
+
+
+def test_what_is_refused_before_it_is_a_request_is_counted(broker: Broker) -> None:
+    def counted(status: int) -> float:
+        named = f'skylark_broker_refused_requests_total{{node="here",status="{status}"}} '
+        told = broker.request("GET", "/metrics")[2].decode().splitlines()
+        return sum(float(line.removeprefix(named)) for line in told if line.startswith(named))
+
+    too_many = [b"x-%d: v\r\n" % number for number in range(101)]
+    for status, request in (
+        (408, HEAD),
+        (431, HEAD + b"x: " + b"v" * 200_000),
+        (431, HEAD + b"".join(too_many) + b"\r\n"),
+        (414, b"POST /" + b"p" * 5000 + b" HTTP/1.1\r\n\r\n"),
+        (400, b"\x16\x03\x01\x02\x00\r\n\r\n"),
+        (408, HEAD + EVENT + b"Content-Length: 9\r\n\r\nx"),  # which the application refuses
+    ):
+        before = counted(status)
+        assert problem_of(answer(broker, request))[0] == status
+        assert counted(status) == before + 1
+    before = counted(503)
+    with ExitStack() as stack:
+        held = [stack.enter_context(closing(connect(broker))) for _ in range(8)]
+        for connection in held:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert problem_of(answer(broker))[0] == 503
+    eventually(lambda: counted(503) == before + 1, "closed connections make room, and the refusal is told")
 
 
 def test_connections_that_end_leave_nothing_behind(broker: Broker) -> None:

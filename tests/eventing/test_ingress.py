@@ -87,6 +87,35 @@ def test_chunks_that_are_too_long_together_are_refused() -> None:
     assert asyncio.run(ask()) == 413
 
 
+def test_a_body_in_small_chunks_leaves_others_their_turn() -> None:
+    async def ask() -> tuple[int, int]:
+        request, turns = Request(max_held_bytes=10_000, max_body_bytes=10_000), 0
+        for _ in range(1000):
+            request.chunk(b"x", more=True)
+        request.chunk(b"", more=False)
+        running = asyncio.create_task(request.run())
+        while not running.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return await running, turns
+
+    status, turns = asyncio.run(ask())
+    assert status == 503
+    assert turns > 1000 // 64
+
+
+@pytest.mark.parametrize(("part", "status"), [(b"xy", 400), (b"x" * 8, 503)])
+def test_a_body_of_next_to_nothing_in_each_of_very_many_chunks_is_refused(part: bytes, status: int) -> None:
+    async def ask() -> int:
+        request = Request(max_body_bytes=1_000_000, max_held_bytes=1_000_000)
+        for _ in range(17_000):
+            request.chunk(part, more=True)
+        request.chunk(b"", more=False)
+        return await request.run()
+
+    assert asyncio.run(ask()) == status
+
+
 def test_a_body_whose_connection_ends_is_no_event() -> None:
     async def ask() -> int:
         request = Request()

@@ -174,7 +174,7 @@ def test_durations_that_a_cluster_refuses(tmp_path: Path, delivery: str, fault: 
 
 
 def test_durations_of_which_a_cluster_counts_less_are_noticed(tmp_path: Path) -> None:
-    delivery = "timeout: PT1.25S, backoffDelay: -PT0.50S, retryAfterMax: P1Y"
+    delivery = "retry: 1, timeout: PT1.25S, backoffDelay: -PT0.50S, retryAfterMax: P1Y"
     (tmp_path / "t.yaml").write_text(TRIGGER + f"  delivery: {{{delivery}}}\n")
     objects = load_objects([tmp_path])
     policy = RetryPolicy.of(objects.triggers["default/detect"].object.spec.delivery)
@@ -182,6 +182,54 @@ def test_durations_of_which_a_cluster_counts_less_are_noticed(tmp_path: Path) ->
     assert [policy.delay_s(failures) for failures in (1, 2)] == [0, 0]
     assert told_by(objects, tmp_path) == [
         "t.yaml:12: spec.delivery.timeout: found 'PT1.25S', of which a cluster counts PT1.2S; here it counts whole"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("filters: [{}]", ["filters[0]: found {}, which filters nothing"]),
+        (
+            "filters: [{exact: {}, suffix: {type: a}}, {not: {cesql: ''}}, {any: [{all: []}, {prefix: {type: a}}]}]",
+            [
+                "filters[1].not: found {'cesql': ''}, which filters nothing",
+                "filters[2].any[0]: found {'all': []}, which filters nothing",
+            ],
+        ),
+        (
+            "filters: [{all: [{cesql: 'FOO(1) OR NOT (ABS(foo(2)) IN (1, LOWER()))'}]}]",
+            [
+                f"filters[0].all[0].cesql: found 'FOO(1) OR NOT (ABS(foo(2)) IN (1, LOWER()))', "
+                f"which takes no event where it comes to {function}: there is no such function"
+                for function in ("FOO of 1 argument", "LOWER of 0 arguments")
+            ],
+        ),
+    ],
+)
+def test_filters_that_say_something_in_vain_are_noticed(tmp_path: Path, lines: str, told: list[str]) -> None:
+    without = TRIGGER.replace("  filter:\n    attributes: {type: dev.skylark.frame.captured}\n", "")
+    (tmp_path / "t.yaml").write_text(f"{without}  {lines}\n")
+    assert told_by(load_objects([tmp_path]), tmp_path) == [f"t.yaml:10: spec.{line}" for line in told]
+
+
+def test_a_filter_beside_filters_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(TRIGGER + "  filters: [{exact: {type: a}}]\n")
+    assert told_by(load_objects([tmp_path]), tmp_path) == [
+        "t.yaml:9: spec.filter.attributes: found {'type': 'dev.skylark.frame.captured'}, "
+        "which counts for nothing beside filters"
+    ]
+
+
+def test_a_document_that_is_nested_too_deep_is_told_plainly(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("a: " + "[" * 3000 + "]" * 3000)
+    assert faults_of(tmp_path) == ["t.yaml: not YAML that can be read: it is nested too deep"]
+
+
+def test_pauses_between_retries_that_there_are_none_of_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(TRIGGER + "  delivery: {timeout: PT1S, backoffDelay: PT1S}\n")
+    assert told_by(load_objects([tmp_path]), tmp_path) == [
+        "t.yaml:12: spec.delivery.backoffDelay: found 'PT1S' without retry, "
+        "and a delivery without it is tried once only"
     ]
 
 
@@ -207,17 +255,18 @@ def test_every_fault_of_every_file_is_told_with_its_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("filters: [{exact: {Type: a}}]", "found 'Type': attribute names are lower-case letters and digits"),
-        ("filters: [{exact: {}}]", "should have at least 1 item"),
+        (
+            "filters: [{exact: {Type: a}}]",
+            "filters[0].exact.Type: found 'Type': attribute names are lower-case letters and digits",
+        ),
         ("filters: [{exact: {type: ''}}]", "should have at least 1 character"),
         ("filters: [{exact: {type: a}, prefix: {type: b}}]", "found exact, prefix"),
-        ("filters: [{}]", "expected one of exact, prefix, suffix, all, any, not, cesql; found none"),
-        ("filters: [{all: []}]", "should have at least 1 item"),
+        ("filters: [{all: [{not: {}, suffix: {type: a}}]}]", "found not, suffix"),
         (
             'filters: [{cesql: "type = \'a"}]',
             'spec.filters[0].cesql: found "type = \'a": at character 8: found "\'a", a string that does not end',
         ),
-        ("filters: [{any: [{cesql: ''}]}]", "at character 1: found the end, expected a value"),
+        ("filters: [{any: [{cesql: ' '}]}]", "at character 2: found the end, expected a value"),
         ("filters: [{cesql: 5}]", "found 5: Input should be a valid string"),
         ("filters: [{cesql: 'TRUE', exact: {type: a}}]", "found cesql, exact"),
         ("filters: [{exact: {skylarkepoch: 5}}]", "found 5: Input should be a valid string"),
@@ -386,6 +435,27 @@ def test_injection_is_for_the_default_broker_only(tmp_path: Path) -> None:
 def test_schedules_that_knative_takes(tmp_path: Path, schedule: str) -> None:
     (tmp_path / "p.yaml").write_text(PING.replace("*/10 * * * * *", schedule))
     assert load_objects([tmp_path]).ping_sources["default/tick"].object.spec.schedule == schedule
+
+
+@pytest.mark.parametrize("zone", ["CRON_TZ=Europe/Berlin", "TZ=Europe/Berlin "])
+def test_a_zone_before_a_schedule_is_its_timezone(tmp_path: Path, zone: str) -> None:
+    (tmp_path / "p.yaml").write_text(PING.replace("*/10 * * * * *", f"{zone} 0 8 * * *"))
+    spec = load_objects([tmp_path]).ping_sources["default/tick"].object.spec
+    assert (spec.timezone, spec.schedule) == ("Europe/Berlin", "0 8 * * *")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("schedule: CRON_TZ=Mars/Base 0 8 * * *", "expected a time zone of the IANA list"),
+        ("schedule: CRON_TZ=UTC 0 8 * * *\n  timezone: UTC", "found 'CRON_TZ=UTC' for seconds"),
+    ],
+)
+def test_a_zone_before_a_schedule_may_be_wrong(tmp_path: Path, fields: str, message: str) -> None:
+    (tmp_path / "p.yaml").write_text(PING.replace('schedule: "*/10 * * * * *"', fields))
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith("p.yaml:")
+    assert message in fault
 
 
 def test_what_has_no_meaning_here_is_accepted_and_noticed(tmp_path: Path) -> None:

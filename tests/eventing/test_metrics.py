@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from libskylark.event import Event
 from libskylark.eventing.metrics import BrokerMetrics, Queue
-from tests.eventing.conftest import ACCEPT, Broker, Journal, Lab, eventually, trigger
+from tests.eventing.conftest import ACCEPT, Broker, Delivery, Journal, Lab, Reply, eventually, trigger
 
 LABELS = 'broker="default/default",node="here"'
 
@@ -17,7 +19,7 @@ def lines(broker: Broker) -> list[str]:
 
 def test_events_deliveries_and_queues_are_counted(lab: Lab) -> None:
     store = lab.redis()
-    fails = iter([(503, {}, b""), (503, {}, b"")])
+    fails: Iterator[Reply] = iter([(503, {}, b""), (503, {}, b"")])
     subscriber = lab.subscriber(lambda delivery: next(fails, ACCEPT))
     spec = "delivery: {retry: 5, backoffPolicy: linear, backoffDelay: PT0.05S}"
     held = trigger("held", "http://127.0.0.1:9/", "delivery: {retry: 5, backoffDelay: PT30S}")
@@ -46,6 +48,34 @@ def test_events_deliveries_and_queues_are_counted(lab: Lab) -> None:
         assert line in told, line
     (size,) = (line for line in told if line.startswith("skylark_broker_stream_bytes"))
     assert float(size.split()[1]) > 10_000
+
+
+def test_answers_and_ticks_are_events_of_their_broker(lab: Lab) -> None:
+    answers = iter(["wanted", "unwanted"])
+
+    def answer(delivery: Delivery) -> Reply:
+        headers = {"ce-specversion": "1.0", "ce-type": next(answers), "ce-source": "/s", "ce-id": delivery.event.id}
+        return 200, headers, b""
+
+    store = lab.redis()
+    asked, sink = lab.subscriber(answer), lab.subscriber()
+    ping = """---
+apiVersion: sources.knative.dev/v1
+kind: PingSource
+metadata: {name: ping}
+spec:
+  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
+"""
+    objects = trigger("asked", asked.url) + trigger("wanted", sink.url) + ping
+    broker = lab.broker(store, objects, SKYLARK_PING_SOURCES="on", SKYLARK_TICK="500ms")
+    for identity in ("1", "2"):
+        assert broker.send(Event.new("asked", "/s", id=identity))[0] == 202
+        Journal(store).outcomes(identity)
+    told = lines(broker)
+    for outcome, kind, count in (("accepted", "asked", 2), ("accepted", "wanted", 1), ("unwanted", "unwanted", 1)):
+        assert f'skylark_broker_events_total{{{LABELS},outcome="{outcome}",type="{kind}"}} {count}.0' in told
+    ticks = f'skylark_broker_events_total{{{LABELS},outcome="unwanted",type="dev.knative.sources.ping"}} '
+    eventually(lambda: any(line.startswith(ticks) for line in lines(broker)), "ticks are counted")
 
 
 def test_a_sender_cannot_fill_the_memory_with_types() -> None:

@@ -86,6 +86,12 @@ def test_answers_to_events_are_as_described(
     assert check(SEND, broker.request(method, path, headers, body)) == status
 
 
+def test_a_web_hook_may_ask_without_a_token(broker: Broker) -> None:
+    origin = {"WebHook-Request-Origin": "eventemitter.example.com"}
+    assert check(SEND, broker.request("OPTIONS", "/default/default", origin), "options") == 200
+    assert check(HAND_OVER, broker.request("OPTIONS", "/default/default/nobody"), "options") == 200
+
+
 def test_a_full_stream_and_a_hop_are_as_described(broker: Broker) -> None:
     waiting = {**GOOD, **BEARER, "ce-type": "nobody"}
     assert check(HAND_OVER, broker.request("POST", "/default/default/nobody", waiting)) == 202

@@ -191,12 +191,10 @@ def test_a_tick_that_an_address_has_answered_for_good_is_sent_once(
 ) -> None:
     sink, time = lab.subscriber(lambda delivery: answer), FakeTime(NOON_S + 1)
     assert ticks_of(FakeStream(time), time, Target(URL(sink.url))) == [60, 120, 180, 240]
-    times = [f"2026-11-24T12:0{minute}:00" for minute in (1, 2, 3, 4)]
-    assert [sink.next().event.attributes["time"] for _ in times] == [f"{at}Z" for at in times]
+    times = [f"2026-11-24T12:0{minute}:00.000Z" for minute in (1, 2, 3, 4)]
+    assert [sink.next().event.attributes["time"] for _ in times] == times
     assert sink.received.empty()
-    assert [record.message for record in caplog.records] == [
-        line.format(f"{at}.000Z", sink.url) for at in times for line in said
-    ]
+    assert [record.message for record in caplog.records] == [line.format(at, sink.url) for at in times for line in said]
 
 
 def test_an_address_that_is_away_is_asked_ever_less_often_until_the_next_tick(
@@ -209,8 +207,8 @@ def test_an_address_that_is_away_is_asked_ever_less_often_until_the_next_tick(
     assert sum(time.slept_s[1:17]) == pytest.approx(60)
     assert max(time.slept_s[1:17]) == 5
     assert [sink.next().event.attributes["time"] for _ in range(17)][15:] == [
-        "2026-11-24T12:01:00Z",
-        "2026-11-24T12:02:00Z",
+        "2026-11-24T12:01:00.000Z",
+        "2026-11-24T12:02:00.000Z",
     ]
     assert [record.message for record in caplog.records] == [
         "PingSource default/tick: missed the tick of 2026-11-24T12:01:00.000Z"

@@ -22,7 +22,7 @@ from libskylark.eventing.journal import Accepted, Outcome, Record
 from libskylark.eventing.loading import Objects, load_objects
 from libskylark.eventing.reloading import Reloader
 from libskylark.eventing.resolve import Here, NoServices
-from libskylark.eventing.watching import Watch, deserted, emptied, stand_of
+from libskylark.eventing.watching import Stand, Watch, deserted, emptied, stand_of
 from libskylark.eventing.wiring import Wiring, wire
 from tests.eventing.conftest import (
     ACCEPT,
@@ -532,6 +532,25 @@ def test_a_change_is_told_when_two_looks_in_a_row_agree(tmp_path: Path) -> None:
     stand = asyncio.run(watch.changed())
     assert looks == ["one", "longer", "longest of all", ""]
     assert stand == stand_of([tmp_path])
+
+
+def test_where_nobody_can_look_for_now_the_change_is_told_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails = iter([True, False, True])
+
+    def look(paths: list[Path]) -> Stand:
+        if next(fails, False):
+            raise RuntimeError("can't start new thread")
+        return stand_of(paths)
+
+    (tmp_path / "t.yaml").write_text(trigger("t", "http://127.0.0.1:9/"))
+    attempts = Attempts(tmp_path, failing="", failures=0)
+    (tmp_path / "u.yaml").write_text(trigger("u", "http://127.0.0.1:9/"))
+    monkeypatch.setattr("libskylark.eventing.watching.stand_of", look)
+    asyncio.run(attempts.run())
+    assert attempts.looks >= 5, "two in a row are to agree"
+    assert caplog.text.count("cannot be watched; the objects in force stay") == 2
 
 
 def test_the_error_of_a_folder_that_is_gone_names_it(tmp_path: Path) -> None:

@@ -497,6 +497,7 @@ def test_the_control_service_refuses_in_words(relay: LinkRelay, listen: Serve, s
     answer = requests.post(f"{url}/cut", json={"a": "a", "b": "b", "mode": "slow"}, timeout=TIMEOUT_S)
     assert answer.status_code == 400
     assert "mode: found 'slow'" in answer.json()["detail"]
+    assert "process_cpu_seconds_total" in requests.get(f"{url}/metrics", timeout=TIMEOUT_S).text
 
 
 def test_over_the_control_service_links_are_cut_and_set_as_well(

@@ -26,7 +26,11 @@ class Unended(Rows):
 
 
 class Run(Unended):
-    """Medians of one policy at one size; `violations_*` are sums over all `hand_overs`; `limit_ms` is 0 for none."""
+    """Medians of one policy at one size; `violations_*` are sums over all `hand_overs`; `limit_ms` is 0 for none.
+
+    `local_availability` is the share of reads that the reader's own store served, `local_at_once` of those that did
+    not have to wait there for the push.
+    """
 
     time_ms: float
     ci_ms: Interval
@@ -36,6 +40,7 @@ class Run(Unended):
     read_ms: float
     write_ms: float
     local_availability: float = Field(ge=0, le=1)
+    local_at_once: float | None = Field(default=None, ge=0, le=1)
     hops: float
     bytes: float
     hand_overs: int

@@ -50,8 +50,15 @@ def results(section: Section) -> str:
     goals = [[goal.text, goal.figure, f"**{goal.verdict}**"] for goal in section.goals]
     tables = [Table("", ["goal", "measured", "verdict"], goals)] if goals else []
     blocks = [_table(table) for table in [*tables, *section.tables]]
-    blocks.append(f"{section.setting.summary}.\n" if section.setting else "The setting of this run was not kept.\n")
+    blocks.append(_made(section))
     return "\n" + "\n".join(blocks) + "\n"
+
+
+def _made(section: Section) -> str:
+    """How, when and where the results were made."""
+    if section.setting is None:
+        return "The setting of this run was not kept.\n"
+    return f"{section.setting.summary}.\n`{section.setting.command}`\n"
 
 
 def _table(table: Table) -> str:

@@ -14,6 +14,7 @@ from libskylark.bench.report.section import (
     Rows,
     Series,
     Table,
+    medians_of,
     number,
     with_interval,
 )
@@ -65,7 +66,7 @@ def _handover_tables(figures: HandoverFigures) -> list[Table]:
         ]
         for size, moved in figures.sizes.items()
     ]
-    return [Table(f"Medians of {figures.runs} runs, with intervals in brackets", head, rows)]
+    return [Table(medians_of(figures.runs, figures.runs).capitalize(), head, rows)]
 
 
 def _handover_goals(figures: HandoverFigures) -> list[Goal]:

@@ -13,9 +13,11 @@ from libskylark.bench.report.section import (
     Rows,
     Series,
     Table,
+    covering,
     number,
     with_interval,
 )
+from libskylark.bench.statistics import coverage_of
 
 
 class Kind(Rows):
@@ -51,7 +53,8 @@ def _tables(figures: OverheadFigures) -> list[Table]:
         ]
         for row in figures.rows
     ]
-    caption = f"Per call: medians of {figures.runs} blocks of {figures.calls} calls, with intervals in brackets"
+    worth = covering(coverage_of(figures.runs))
+    caption = f"Per call: medians of {figures.runs} blocks of {figures.calls} calls{worth}"
     return [Table(caption, head, rows)]
 
 

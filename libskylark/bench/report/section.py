@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from libskylark.bench.results import Setting
+from libskylark.bench.statistics import coverage_of
 
 Interval = tuple[float, float]
 
@@ -19,6 +20,15 @@ class Figures(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     setting: Setting | None = None
+    scheduling: str | None = None
+    """Where earlier runs of the workflow and the throughput have what is now in the setting."""
+
+    @property
+    def told_setting(self) -> Setting | None:
+        """The setting, with the scheduling wherever that was kept."""
+        if self.setting is None or self.setting.scheduling is not None:
+            return self.setting
+        return self.setting.model_copy(update={"scheduling": self.scheduling})
 
 
 class Rows(BaseModel):
@@ -94,19 +104,19 @@ F = TypeVar("F", bound=Figures)
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """An experiment with its results; without them, `tables` and what follows are empty."""
+    """An experiment with its results; without them, `tables` and what follows are empty.
+
+    `command` is how it is run, `setting.command` how these results were made.
+    """
 
     name: str
     title: str
     question: str
+    command: str
     tables: Sequence[Table] = ()
     goals: Sequence[Goal] = ()
     charts: Sequence[Chart] = ()
     setting: Setting | None = None
-
-    @property
-    def command(self) -> str:
-        return f"skylark bench {self.name}"
 
 
 def _nothing(figures: Any) -> Sequence[Any]:
@@ -115,7 +125,10 @@ def _nothing(figures: Any) -> Sequence[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Experiment(Generic[F]):
-    """How the results of `skylark bench NAME` are read (`model`) and shown."""
+    """How the results of `skylark bench NAME` are read (`model`) and shown.
+
+    Where the results have another name than their command, that is `bench`, with the `options` that it needs.
+    """
 
     name: str
     title: str
@@ -124,18 +137,25 @@ class Experiment(Generic[F]):
     tables: Callable[[F], Sequence[Table]]
     charts: Callable[[F], Sequence[Chart]]
     goals: Callable[[F], Sequence[Goal]] = field(default=_nothing)
+    bench: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subcommand(self) -> str:
+        """What follows `skylark bench`, without options."""
+        return self.bench or self.name
 
     def section(self, figures: F | None) -> Section:
+        options = "".join(f" --{name} {value}" for name, value in self.options.items())
+        section = Section(self.name, self.title, self.question, f"skylark bench {self.subcommand}{options}")
         if figures is None:
-            return Section(self.name, self.title, self.question)
-        return Section(
-            self.name,
-            self.title,
-            self.question,
-            self.tables(figures),
-            self.goals(figures),
-            self.charts(figures),
-            figures.setting,
+            return section
+        return replace(
+            section,
+            tables=self.tables(figures),
+            goals=self.goals(figures),
+            charts=self.charts(figures),
+            setting=figures.told_setting,
         )
 
 
@@ -157,9 +177,23 @@ def with_interval(value: float, interval: Interval | None) -> str:
     return f"{number(value)} ({number(interval[0])} to {number(interval[1])})"
 
 
+#: Added to a caption, where ranges are in brackets.
+OF_ROUNDS: Final = ", in brackets the range of the rounds"
+
+
+def with_ranges(figures: Rows, spread: Rows | None, names: Sequence[str]) -> list[str]:
+    """Figures of these names with their ranges, which are by the same names; alone where those were not kept."""
+    return [with_interval(getattr(figures, name), getattr(spread, name) if spread else None) for name in names]
+
+
 def covering(coverage: float) -> str:
     """Added to a caption: what intervals in brackets are worth, by the least coverage of any of them."""
     return f", in brackets intervals of at least {percent(coverage)}" if coverage else ""
+
+
+def medians_of(runs: int | str, least: int) -> str:
+    """A caption: of how many runs, and what intervals in brackets are worth by the least number of runs."""
+    return f"medians of {runs} runs{covering(coverage_of(least))}"
 
 
 def percent(share: float) -> str:

@@ -13,7 +13,7 @@ from libskylark.bench.workflow.chain import MB, STAGES, Stage
 from libskylark.bench.workflow.chain_lab import Run
 from libskylark.bench.workflow.limit import hops
 from libskylark.lab.links import Hop
-from libskylark.state import REMOTE
+from libskylark.state import REMOTE, WAITED
 from libskylark.topology import Topology
 
 #: Hand-overs of a chain: what each stage but the first reads.
@@ -27,7 +27,8 @@ class Outcome:
     `time_ms` is from the request that started the chain until a broker had the event that ends it. `read_ms` is how
     long the functions waited for state, `write_ms` how long they were held up to give theirs away: by the commit, or
     where the original's write, by that. `hand_over_ms` is from the end of the making to the end of the reading,
-    `predicted_ms` what the policy expected of it (0 where it left the state where it was).
+    `predicted_ms` what the policy expected of it (0 where it left the state where it was). `local`: the reader's own
+    store served it, after waiting for its push if need be; `at_once`: without waiting.
     """
 
     time_ms: float
@@ -38,6 +39,7 @@ class Outcome:
     hand_over_ms: tuple[float, ...]
     predicted_ms: tuple[float, ...]
     nodes: tuple[str, ...]
+    at_once: tuple[bool, ...]
 
     @classmethod
     def of(cls, run: Run, topology: Topology) -> Outcome | None:
@@ -45,16 +47,19 @@ class Outcome:
         if run.ended_s is None or run.parcel is None or len(run.parcel.stages) != STAGES:
             return None
         stages = run.parcel.stages
-        sources = [_source(run, number, stage) for number, stage in enumerate(stages, 1)][1:]
+        readers = list(enumerate(stages, 1))[1:]
+        sources = [_source(run, number, stage) for number, stage in readers]
+        local = tuple(source == stage.node for source, stage in zip(sources, stages[1:], strict=True))
         return cls(
             time_ms=(run.ended_s - run.sent_s) * 1000,
             read_ms=sum(stage.read_s - stage.began_s for stage in stages[1:]) * 1000,
             write_ms=sum(_written_ms(run, number, stage) for number, stage in enumerate(stages[:-1], 1)),
-            local=tuple(source == stage.node for source, stage in zip(sources, stages[1:], strict=True)),
+            local=local,
             hops=tuple(hops(topology, source, stage.node) for source, stage in zip(sources, stages[1:], strict=True)),
             hand_over_ms=tuple((reader.read_s - maker.made_s) * 1000 for maker, reader in pairwise(stages)),
             predicted_ms=tuple(_predicted_ms(run, number, stage) for number, stage in enumerate(stages[:-1], 1)),
             nodes=tuple(stage.node for stage in stages),
+            at_once=tuple(near and not _waited(run, number) for near, (number, _) in zip(local, readers, strict=True)),
         )
 
     def violations(self, objective_ms: float) -> tuple[int, int]:
@@ -69,6 +74,11 @@ def _source(run: Run, number: int, stage: Stage) -> str:
         return stage.read_from
     remote = [t.node for t in run.timings.get(number, ()) if t.what == "state" and t.place == REMOTE]
     return remote[0] if remote else stage.node
+
+
+def _waited(run: Run, number: int) -> bool:
+    """Whether the stage's state was still on its way to it; never where a function reads by itself."""
+    return any(t.what == "state" and t.place == WAITED for t in run.timings.get(number, ()))
 
 
 def _written_ms(run: Run, number: int, stage: Stage) -> float:
@@ -137,6 +147,7 @@ def row(repetitions: Sequence[Repetition], limit_ms: float) -> dict[str, Any]:
         "write_ms": _median(outcome.write_ms for outcome in outcomes),
         "hand_over_ms": _median(took_ms for outcome in outcomes for took_ms in outcome.hand_over_ms),
         "local_availability": round(mean(local for outcome in outcomes for local in outcome.local), 4),
+        "local_at_once": round(mean(at_once for outcome in outcomes for at_once in outcome.at_once), 4),
         "hops": round(mean(hops for outcome in outcomes for hops in outcome.hops), 3),
         "bytes": int(_median(sum(r.carried_bytes.values()) for r in repetitions)),
         "links": _per_link(repetitions),

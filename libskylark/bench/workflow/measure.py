@@ -21,7 +21,8 @@ from libskylark.lab.links import Hop
 
 SIZES_MB: Final = (1.0, 5.0, 10.0, 20.0, 50.0)
 QUICK_SIZES_MB: Final = (1.0, 5.0)
-#: The satellite of this number has the link to the cloud: that of the original's committed topology (its t = 6).
+#: The satellite of this number has the link to the cloud: as in the original's committed topology (its t = 6), where
+#: the satellites are a line (benchmarks/line/constellation.yaml).
 EPOCH: Final = 6
 
 _WARM_UP_MB: Final = 0.1
@@ -89,16 +90,8 @@ def measure(
             "content": options.kind,
             "objectives_ms": {f"{size_mb:g}": objective_ms(round(size_mb * MB)) for size_mb in options.sizes_mb},
             "memory_mib": round(lab.memory_mib()),
-            "scheduling": scheduling(),
         }
     return figures, [repetition.raw() for repetition in repetitions]
-
-
-def scheduling() -> str:
-    """How the kernel serves this process and all that it starts: "other", or by chrt or nice "rr", "nice -5"."""
-    if hasattr(os, "sched_getscheduler") and (policy := os.sched_getscheduler(0)) != os.SCHED_OTHER:
-        return {os.SCHED_RR: "rr", os.SCHED_FIFO: "fifo"}.get(policy, str(policy))
-    return f"nice {os.nice(0)}" if os.nice(0) else "other"
 
 
 def _warm_up(lab: ChainLab, options: Options) -> None:

@@ -1,6 +1,8 @@
 // What opens when a chain or a node is chosen: a chain's journey as a waterfall, a node's processes, state and moves.
 
-import { byId, el, fill } from "./dom.js";
+import { byId, el, fill, table } from "./dom.js";
+import { LINK_COLUMNS, linkRows } from "./links.js";
+import { sizes } from "./memories.js";
 import { KINDS, clock, count, ms, several, short, size, type } from "./words.js";
 
 const AGAIN_MS = 400; // what is open is read again at most so often
@@ -54,7 +56,19 @@ function journey(chain) {
   const head = el("p", { class: "dim" }, `${chain.id} · began ${clock(chain.began_s)} · ${several(chain.events, "event")} in ${ms(chain.duration_ms)}`,
     chain.dead_letters ? el("b", { class: "bad" }, ` · ${several(chain.dead_letters, "dead letter")}`) : "",
     chain.ended ? "" : " · not ended yet", chain.is_cut ? " · too long to show to its end" : "");
-  return [head, el("ol", { class: "waterfall" }, ...chain.visits.map((visit, place) => step(visit, depths[place], total_ms)))];
+  return [head, axis(total_ms), el("ol", { class: "waterfall" }, ...chain.visits.map((visit, place) => step(visit, depths[place], total_ms)))];
+}
+
+/** Round times above the tracks, four to ten of them at a desk's width. */
+function axis(total_ms) {
+  const power = 10 ** Math.floor(Math.log10(total_ms / 4));
+  const step_ms = [1, 2, 5, 10].map((factor) => factor * power).findLast((length) => length * 4 <= total_ms) ?? power;
+  const marks = Array.from({ length: Math.ceil((total_ms * 0.93) / step_ms) }, (_, place) => {
+    const mark = el("span", {}, place ? ms(place * step_ms) : "0");
+    mark.style.left = `${(100 * place * step_ms) / total_ms}%`;
+    return mark;
+  });
+  return el("div", { class: "delivery axis", "aria-hidden": "true" }, el("span", { class: "marks" }, ...marks));
 }
 
 function step(visit, depth, total_ms) {
@@ -75,7 +89,7 @@ function bar(delivery, total_ms) {
   }
   const failed = ["dead-lettered", "expired"].includes(delivery.outcome);
   const words = delivery.outcome
-    ? `${delivery.outcome}${delivery.attempts > 1 ? ` after ${delivery.attempts} attempts` : ""}`
+    ? `${delivery.outcome}${delivery.to ? ` to ${delivery.to}` : ""}${delivery.attempts > 1 ? ` after ${delivery.attempts} attempts` : ""}`
     : "no outcome yet";
   return el("div", { class: "delivery" },
     el("span", { class: "who" }, delivery.function),
@@ -102,9 +116,10 @@ function node(told) {
     told.fault ? el("p", { class: "bad" }, told.fault) : null,
     el("dl", { class: "facts" }, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     part("Memory and state", [
-      ...told.memories.map((memory) => [`${memory.function} ${memory.partition}`, memory.phase, size(memory.size_bytes), memory.to ? `goes to ${memory.to}` : ""]),
+      ...told.memories.map((memory) => [`${memory.function} ${memory.partition}`, memory.phase, sizes(memory), memory.to ? `goes to ${memory.to}` : ""]),
       ...told.bundles.map((bundle) => [`state of chain ${short(bundle.chain)}`, `for ${bundle.node}`, "", ""]),
     ], ["what", "phase", "size", ""], "Holds no memory and no state now."),
+    part("Links", linkRows(told.links), LINK_COLUMNS, "No link of this epoch ends here."),
     part("Processes", told.processes.map((process) => [
       process.name, process.pid === null ? "does not run" : String(process.pid), process.address, size(process.memory_bytes), process.cpu_s === null ? "" : `${process.cpu_s} s`,
     ]), ["name", "process", "address", "memory", "processor"], "None."),
@@ -117,9 +132,7 @@ function node(told) {
 
 function part(title, rows, columns, nothing) {
   const body = rows.length
-    ? el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, el("table", {},
-      el("thead", {}, el("tr", {}, ...columns.map((column) => el("th", { scope: "col" }, column)))),
-      el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, cell)))))))
+    ? el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, table(rows, columns))
     : el("p", { class: "empty" }, nothing);
   return el("section", {}, el("h3", {}, title), body);
 }

@@ -52,6 +52,13 @@ export function row(key, onclick, ...children) {
   return el("li", {}, el("button", { type: "button", class: "row", "data-key": key, onclick }, ...children));
 }
 
+/** Rows of cells, which are words or elements. */
+export function table(rows, columns) {
+  return el("table", {},
+    el("thead", {}, el("tr", {}, ...columns.map((column) => el("th", { scope: "col" }, column)))),
+    el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, cell))))));
+}
+
 export function empty(text) {
   return el("li", { class: "empty" }, text);
 }

@@ -6,6 +6,8 @@ import { clock, count, several } from "./words.js";
 const MARGIN_PX = 3; // between a fire and its frame
 let chosen = null; // a frame that the reader wants to see, in place of the latest
 let drawn = "";
+let asked = 0; // how many frames were to be shown so far, and which of them is
+let shown = 0;
 
 export function drawFrames(place, thumbs, state) {
   if (chosen && !state.frames.some((frame) => frame.id === chosen)) chosen = null;
@@ -19,12 +21,18 @@ export function drawFrames(place, thumbs, state) {
     return;
   }
   const next = figure(frame);
-  if (place.querySelector("img")) whenLoaded(next.querySelector("img"), () => { if (key === drawn) fill(place, next); });
-  else fill(place, next);
-  fill(thumbs, state.frames.map((other) => thumb(other, other === frame, () => choose(other === state.frames[0] ? null : other.id))));
+  const turn = asked += 1;
+  const show = () => {
+    if (turn < shown) return; // a later one was faster
+    shown = turn;
+    fill(place, next);
+    fill(thumbs, state.frames.map((other) => thumb(other, other.id === frame.id, () => choose(other === state.frames[0] ? null : other.id))));
+  };
+  if (place.querySelector("img")) whenLoaded(next.querySelector("img"), show);
+  else show();
 }
 
-/** The picture before stays until the next one can be seen. */
+/** The picture before stays, with its mark among the small ones, until the next one can be seen. */
 function whenLoaded(image, show) {
   image.addEventListener("load", show);
   image.addEventListener("error", show);

@@ -3,23 +3,28 @@
 import { byId, el, fill } from "./dom.js";
 import { drawAlarms } from "./alarms.js";
 import { drawChains } from "./chains.js";
+import { Connection } from "./connection.js";
 import { openJourney, openNode, refreshDetail } from "./detail.js";
 import { drawFrames } from "./frames.js";
+import { drawLinks } from "./links.js";
 import { drawHandovers, drawPlaces } from "./memories.js";
 import { Sky } from "./sky.js";
-import { count, several } from "./words.js";
+import { replay } from "./switches.js";
+import { clock, count, several } from "./words.js";
 
 const MOST = { frames: 6, alarms: 60, chains: 300, handovers: 60 };
-const RETRY_MS = 5000;
 
-const state = { chains: [], nodes: [], links: [], memories: [], frames: [], alarms: [], handovers: [], behind_s: 0 };
+const state = {
+  chains: [], nodes: [], links: [], memories: [], frames: [], alarms: [], handovers: [], switches: [], behind_s: 0, isLost: false,
+};
 const sky = new Sky(byId("sky"), state, openNode);
 const dirty = new Set();
-let source = null;
+const connection = new Connection(take, (item) => news[item.kind]?.(item), tell);
 
 const panels = {
   sky: () => sky.update(),
   counters: () => fill(byId("counters"), counters()),
+  links: () => drawLinks(byId("link-table"), byId("link-summary"), state),
   places: () => drawPlaces(byId("places"), state),
   frames: () => drawFrames(byId("frame"), byId("frames"), state),
   alarms: () => drawAlarms(byId("map"), byId("alarms"), byId("alarm-count"), state, openJourney),
@@ -32,16 +37,16 @@ const news = {
   epoch: (item) => {
     const { epoch, epoch_began_s, access, next_access, next_links, links } = item;
     Object.assign(state, { epoch, epoch_began_s, access, next_access, next_links, links });
-    touch("sky");
+    touch("sky", "links");
   },
   nodes: (item) => { state.nodes = item.nodes; touch("sky"); refreshDetail("node"); },
-  links: (item) => { state.links = item.links; touch("sky"); },
+  links: (item) => { state.links = item.links; touch("sky", "links"); refreshDetail("node"); },
   memories: (item) => { state.memories = item.memories; touch("sky", "places", "handovers"); },
   counters: (item) => { state.counters = item.counters; touch("counters"); },
   chain: (item) => { upsert("chains", item.chain); touch("chains"); refreshDetail("chain", item.chain.id); },
   frame: (item) => { upsert("frames", item.frame); touch("frames", "alarms", "sky"); },
   alarm: (item) => { upsert("alarms", item.alarm); touch("alarms"); },
-  handover: (item) => { upsert("handovers", item.handover); touch("handovers"); },
+  handover: (item) => { upsert("handovers", item.handover); touch("handovers"); replay(state, item.handover, now_s(), () => touch("sky", "handovers")); },
   travel: (item) => sky.travel(item),
   run: (item) => sky.run(item),
 };
@@ -84,60 +89,48 @@ function counters() {
       el("dt", {}, name), el("dd", { "data-counter": name }, value)));
 }
 
-function live(text, isLive) {
-  fill(byId("live"), text);
+/** How the connection stands; a loss that lasts is told with the time of the last thing that was heard. */
+function tell({ isLive, words, heard_ms }) {
+  fill(byId("live"), isLive ? "live" : words ? "not live" : "connecting again");
   byId("live").classList.toggle("on", isLive);
+  if (words) fill(byId("lost-words"), words, heard_ms ? ` What is shown is as of ${clock(heard_ms / 1000)}.` : "");
+  byId("lost").hidden = !words;
+  document.body.classList.toggle("stale", Boolean(words));
+  state.isLost = Boolean(words);
 }
 
-async function begin() {
-  source?.close();
-  try {
-    const [snapshot, chains] = await Promise.all([ask("/api/constellation"), ask("/api/chains")]);
-    Object.assign(state, snapshot, chains, { behind_s: Date.now() / 1000 - snapshot.now_s });
-    for (const [list, most] of Object.entries(MOST)) state[list].length = Math.min(state[list].length, most);
-  } catch {
-    live("the lab does not answer", false);
-    setTimeout(begin, RETRY_MS);
-    return;
-  }
+function take(snapshot) {
+  Object.assign(state, snapshot, { behind_s: Date.now() / 1000 - snapshot.now_s });
+  for (const [list, most] of Object.entries(MOST)) state[list].length = Math.min(state[list].length, most);
   const watchesFires = state.frames.length + state.alarms.length > 0 || state.nodes.some((node) => node.functions.includes("detect"));
   document.querySelector("main").classList.toggle("plain", !watchesFires);
+  document.querySelector("main").classList.toggle("lone", state.nodes.length === 1);
   fill(byId("project"), state.project);
   document.title = `Skylark: ${state.project}`;
   touch(...Object.keys(panels));
-  listen(state.cursor);
 }
 
-async function ask(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
-  return answer.json();
-}
-
-function listen(cursor) {
-  source = new EventSource(`/api/events?after=${encodeURIComponent(cursor)}`);
-  source.onopen = () => live("live", true);
-  source.addEventListener("news", (message) => JSON.parse(message.data).forEach((item) => news[item.kind]?.(item)));
-  source.addEventListener("reset", begin);
-  source.onerror = () => {
-    live("connecting again", false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(begin, RETRY_MS); // refused: too many viewers, or gone
-  };
+/** Unix seconds by the server's clock. */
+function now_s() {
+  return Date.now() / 1000 - state.behind_s;
 }
 
 function tick() {
-  const left_s = state.epoch_began_s + state.tick_s - (Date.now() / 1000 - state.behind_s);
-  const wait = Math.max(0, Math.ceil(left_s));
   if (!state.access) return;
   if (!state.rotation) {
     fill(byId("now"), several(state.nodes.length, "node"), `, a tick every ${state.tick_s} s`);
     return;
   }
-  const above = [el("b", {}, state.access), ` is above ${state.area}`];
-  if (state.next_access !== state.access) above.push(el("span", {}, `, ${state.next_access} comes in ${wait} s`));
+  const above = [el("b", {}, state.access), ` ${state.isLost ? "was" : "is"} above ${state.area}`];
+  if (state.next_access !== state.access && !state.isLost) {
+    const wait_s = Math.max(0, Math.ceil(state.epoch_began_s + state.tick_s - now_s()));
+    above.push(el("span", {}, `, ${state.next_access} comes in ${wait_s} s`));
+  }
   fill(byId("now"), above);
 }
 
 byId("clockwork").addEventListener("change", () => touch("chains"));
+byId("again").addEventListener("click", () => connection.begin());
+byId("links").open = matchMedia("(max-width: 640px)").matches; // where the picture has no room for figures
 setInterval(tick, 250);
-begin();
+connection.begin();

@@ -17,9 +17,11 @@ export class Orbit {
     this.height = height;
     this.isSmall = isSmall;
     this.x = width / 2;
-    this.y = height / 2 + 6;
-    this.rx = width / 2 - (isSmall ? 56 : 78);
-    this.ry = height / 2 - (isSmall ? 58 : 54);
+    this.aside = isSmall ? 8 : 10; // how far words may go beyond the picture's sides: as far as there is nothing else
+    const [above, below] = isSmall ? [66, 58] : [70, 62]; // room for a node's words, and the box of a memory
+    this.ry = Math.max(0, (height - above - below) / 2);
+    this.y = above + this.ry;
+    this.rx = width / 2 - (isSmall ? 50 : 78);
     this.ground = Math.min(this.rx * 0.5, this.ry * 0.56);
   }
 

@@ -1,9 +1,12 @@
 // The constellation as it moves: nodes, links with their load, events and state on their way, memories where they live.
 
 import { fill, fixed, set, svg } from "./dom.js";
+import { boxPlace, boxesOf, labelOf, total } from "./labels.js";
+import { bandwidth, figuresOf, isCut } from "./links.js";
 import { Orbit } from "./orbit.js";
+import { switchOf } from "./switches.js";
 import { Travellers } from "./travellers.js";
-import { KINDS, several, size } from "./words.js";
+import { KINDS, several } from "./words.js";
 
 const FLASH_MS = 700;
 const GLIDE_MS = 900; // of a memory that changes hands
@@ -17,9 +20,9 @@ export class Sky {
     this.state = state;
     this.openNode = openNode;
     this.orbit = new Orbit();
-    this.layers = Object.fromEntries(["ground", "links", "labels", "travellers", "nodes", "memories"].map((name) => [name, svg("g", { class: name })]));
+    this.layers = Object.fromEntries(["ground", "upcoming", "links", "labels", "travellers", "nodes", "memories"].map((name) => [name, svg("g", { class: name })]));
     fill(picture, Object.values(this.layers));
-    this.known = { nodes: new Map(), links: new Map(), memories: new Map() };
+    this.known = { nodes: new Map(), links: new Map(), upcoming: new Map(), memories: new Map() };
     this.travellers = new Travellers(this.layers.travellers, this.orbit);
     this.flashes = new Map();
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -90,24 +93,23 @@ export class Sky {
   }
 
   updateLinks() {
-    const upcoming = (this.state.next_links ?? []).map((link) => ({ ...link, upcoming: true }));
-    const links = [...this.state.links, ...upcoming];
-    keep(this.known.links, links, (link) => `${link.source} ${link.target} ${link.upcoming ?? ""}`, this.layers.links, () => {
+    this.keepLinks("links", this.state.links);
+    this.keepLinks("upcoming", (this.state.next_links ?? []).map((link) => ({ ...link, upcoming: true })));
+  }
+
+  /** In a layer of their own, what comes only crosses below the figures of what is there. */
+  keepLinks(layer, links) {
+    keep(this.known[layer], links, (link) => `${link.source} ${link.target}`, this.layers[layer], () => {
       const mark = svg("g", {}, svg("path", {}), svg("text", { class: "link-figures" }), svg("title"));
       return { mark, line: mark.children[0], figures: mark.children[1], title: mark.children[2] };
     }, (entry, link) => {
       const load = Math.min(1, (link.messages_per_s ?? 0) / PER_S_FULL);
-      const isCut = link.state && link.state !== "open";
-      const isGround = this.state.rotation && [link.source, link.target].includes(this.state.access) && [link.source, link.target].includes(this.state.rotation.ground);
-      set(entry.mark, { class: `link${link.upcoming ? " upcoming" : ""}${isCut ? " cut" : ""}${isGround ? " access" : ""}`, "data-link": `${link.source} ${link.target}` });
+      const classes = ["link", link.upcoming && "upcoming", isCut(link) && "cut", link.is_ground_link && "access"];
+      set(entry.mark, { class: classes.filter(Boolean).join(" "), "data-link": `${link.source} ${link.target}` });
       set(entry.line, { "stroke-width": 1.5 + 4 * Math.sqrt(load) });
-      const told = [`${link.latency_ms} ms`];
-      if (isGround) told.push(`${link.bandwidth_mbps} Mbit/s`);
-      if (link.messages_per_s) told.push(`${link.messages_per_s.toFixed(1)}/s`);
-      entry.figures.textContent = link.upcoming ? "" : isCut ? "cut" : told.join(" · ");
-      entry.title.textContent = `${link.source} – ${link.target}: ${link.latency_ms} ms, up to ${link.jitter_ms} ms more, ${link.bandwidth_mbps} Mbit/s`
+      entry.figures.textContent = figuresOf(link);
+      entry.title.textContent = `${link.source} – ${link.target}: ${link.latency_ms} ms, up to ${link.jitter_ms} ms more, ${bandwidth(link)} Mbit/s`
         + (link.upcoming ? ", from the next tick on" : `; ${link.messages_per_s} messages/s and ${link.state_mbps} Mbit/s of state in the last ten seconds`);
-      entry.isGround = isGround;
     });
   }
 
@@ -125,35 +127,32 @@ export class Sky {
       if (role) notes.push(role);
       else if (node.type !== "Sat") notes.push(KINDS[node.type]);
       if (node.waiting >= BACKLOG) notes.push(`${node.waiting} waiting`);
-      if (node.states) notes.push(several(node.states, "state"));
+      if (node.states && !this.orbit.isSmall) notes.push(several(node.states, "state"));
       set(entry.mark, {
         class: `node ${node.type} ${role}${node.fault ? " silent" : ""}`,
         "aria-label": `${node.name}, ${KINDS[node.type]}${role ? `, ${role === "above" ? "above the ground area" : "comes next"}` : ""}${node.fault ? ", does not answer" : ""}`,
       });
-      entry.note.textContent = node.fault ? "does not answer" : notes.join(" · ");
+      entry.note.textContent = node.fault ? (this.orbit.isSmall ? "silent" : "does not answer") : notes.join(" · ");
     });
   }
 
   updateMemories() {
-    const chips = this.state.memories.flatMap((memory) => [
-      { ...memory, at: memory.node, key: `${memory.function} ${memory.partition}${memory.phase === "kept" ? memory.node : ""}` },
-      ...(memory.to ? [{ ...memory, at: memory.to, ghost: true, key: `${memory.function} ${memory.partition} ghost` }] : []),
-    ]);
+    const boxes = this.state.memories.flatMap((memory) => boxesOf(memory, switchOf(this.state, memory)));
     const places = new Map();
-    keep(this.known.memories, chips, (chip) => chip.key, this.layers.memories, () => {
+    keep(this.known.memories, boxes, (box) => box.key, this.layers.memories, () => {
       const mark = svg("g", {}, svg("rect", { rx: 4, height: 16, y: -12 }), svg("text"), svg("title"));
-      return { mark, box: mark.children[0], words: mark.children[1], title: mark.children[2] };
-    }, (entry, chip) => {
-      const row = places.get(chip.at) ?? 0;
-      places.set(chip.at, row + 1);
-      const phase = chip.ghost ? (chip.phase === "leaving" ? "commit" : "copy") : chip.phase === "leaving" ? "fenced" : size(chip.size_bytes);
-      if (entry.at && entry.at !== chip.at) Object.assign(entry, { from: entry.at, left_ms: performance.now() });
-      Object.assign(entry, { at: chip.at, row, text: this.orbit.isSmall ? chip.function : `${chip.function} ${phase}` });
-      set(entry.mark, { class: `memory${chip.ghost ? " ghost" : ""} ${chip.phase}`, "data-memory": chip.function, "data-at": chip.at });
+      return { mark, frame: mark.children[0], words: mark.children[1], title: mark.children[2] };
+    }, (entry, box) => {
+      const row = places.get(box.at) ?? 0;
+      places.set(box.at, row + 1);
+      if (entry.at && entry.at !== box.at) Object.assign(entry, { from: entry.at, left_ms: performance.now() });
+      const isTight = this.orbit.isSmall || !this.orbit.ring.includes(box.at); // figures of links are beside
+      Object.assign(entry, { at: box.at, row, text: isTight ? `${box.function} ${box.step || box.partition}` : `${box.function} ${box.partition} ${box.step || total(box)}` });
+      set(entry.mark, { class: `memory${box.ghost ? " ghost" : ""} ${box.phase}${box.step ? " step" : ""}`, "data-memory": box.function, "data-at": box.at });
       entry.words.textContent = entry.text;
-      entry.title.textContent = `memory of ${chip.function} for ${chip.partition}: ${chip.phase}`;
+      entry.title.textContent = `memory of ${box.function} for ${box.partition}: ${box.phase}`;
       entry.width = 6.1 * entry.text.length + 12;
-      set(entry.box, { width: entry.width, x: -entry.width / 2 });
+      set(entry.frame, { width: entry.width, x: -entry.width / 2 });
     });
   }
 
@@ -162,7 +161,7 @@ export class Sky {
   place(now_ms = performance.now()) {
     const places = new Map(this.state.nodes.map((node) => [node.name, this.orbit.node(node.name, this.state)]));
     for (const [name, entry] of this.known.nodes) this.placeNode(name, entry, places.get(name), now_ms);
-    for (const entry of this.known.links.values()) this.placeLink(entry, places);
+    for (const entry of [...this.known.links.values(), ...this.known.upcoming.values()]) this.placeLink(entry, places);
     for (const entry of this.known.memories.values()) this.placeMemory(entry, places, now_ms);
     this.travellers.place(places, now_ms);
   }
@@ -173,7 +172,7 @@ export class Sky {
     entry.mark.classList.toggle("runs", Boolean(flash && flash.until_ms >= now_ms));
     entry.mark.classList.toggle("failed", Boolean(flash?.failed && flash.until_ms >= now_ms));
     set(entry.mark, { transform: `translate(${fixed(at.x)} ${fixed(at.y)})` });
-    const { dx, dy, anchor } = labelOf(at, this.orbit.isSmall);
+    const { dx, dy, anchor } = labelOf(at, name, entry.note.textContent, this.orbit);
     set(entry.name, { x: fixed(dx), y: fixed(dy), "text-anchor": anchor });
     set(entry.note, { x: fixed(dx), y: fixed(dy + 13), "text-anchor": anchor });
   }
@@ -181,9 +180,10 @@ export class Sky {
   placeLink(entry, places) {
     const [one, other] = [places.get(entry.item.source), places.get(entry.item.target)];
     set(entry.line, { d: this.orbit.line(one, other) });
-    const middle = this.orbit.between(one, other, entry.isGround ? 0.67 : 0.5);
+    const isGround = entry.item.is_ground_link;
+    const middle = this.orbit.between(one, other, isGround ? 0.67 : 0.5);
     const isArc = this.orbit.arc(one, other) !== null;
-    const isLeft = one.angle === null && (other.angle === null || (entry.isGround && other.x > one.x));
+    const isLeft = one.angle === null && (other.angle === null || (isGround && other.x > one.x));
     const aside = isLeft ? -8 : 8;
     set(entry.figures, {
       x: fixed(isArc ? this.orbit.x + (middle.x - this.orbit.x) * 0.88 : middle.x + aside),
@@ -192,13 +192,25 @@ export class Sky {
     });
   }
 
-  /** At its node; a memory that changes hands glides from the one to the other. */
+  /** At its node; a memory that changes hands glides from the one to the other, outside the ring where both are on it. */
   placeMemory(entry, places, now_ms) {
-    const to = chipPlace(places.get(entry.at), entry, this.orbit.isSmall);
-    const from = entry.from && places.has(entry.from) ? chipPlace(places.get(entry.from), entry, this.orbit.isSmall) : to;
+    const to = places.get(entry.at);
+    const from = places.get(entry.from) ?? to;
     const share = this.still.matches || !entry.from ? 1 : Math.min(1, (now_ms - entry.left_ms) / GLIDE_MS);
     const eased = share * share * (3 - 2 * share);
-    set(entry.mark, { transform: `translate(${fixed(from.x + (to.x - from.x) * eased)} ${fixed(from.y + (to.y - from.y) * eased)})` });
+    const at = this.boxAt(entry, from, to, eased);
+    set(entry.mark, { transform: `translate(${fixed(at.x)} ${fixed(at.y)})` });
+  }
+
+  boxAt(entry, from, to, share) {
+    const place = (at) => boxPlace(at, entry.row, entry.width, this.orbit);
+    const arc = share < 1 ? this.orbit.arc(from, to) : null;
+    if (arc !== null) {
+      const angle = from.angle + arc * share;
+      return place({ ...this.orbit.at(angle), angle });
+    }
+    const [one, other] = [place(from), place(to)];
+    return { x: one.x + (other.x - one.x) * share, y: one.y + (other.y - one.y) * share };
   }
 }
 
@@ -227,17 +239,4 @@ function shapeOf(kind) {
   if (kind === "Cloud") return svg("rect", { class: "body", x: -11, y: -8, width: 22, height: 16, rx: 8 });
   if (kind === "Edge") return svg("path", { class: "body", d: "M0-10L10 8H-10Z" });
   return svg("circle", { class: "body", r: 9 });
-}
-
-function labelOf(at, isSmall) {
-  if (at.angle === null) return { dx: 18, dy: 0, anchor: "start" };
-  const [far, high] = isSmall ? [30, 24] : [44, 26];
-  return { dx: far * Math.cos(at.angle), dy: high * Math.sin(at.angle) + 1, anchor: "middle" };
-}
-
-/** Beside the node's name, away from the middle of the picture. */
-function chipPlace(at, chip, isSmall) {
-  if (at.angle === null) return { x: at.x - 20 - chip.width / 2, y: at.y + 4 + 18 * chip.row };
-  const { dx, dy } = labelOf(at, isSmall);
-  return { x: at.x + dx, y: at.y + dy + (Math.sin(at.angle) < 0 ? -20 - 19 * chip.row : 32 + 19 * chip.row) };
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from libskylark.errors import ExpressionError
 from libskylark.eventing.cesql.compiler import compile_node
+from libskylark.eventing.cesql.functions import find_function
 from libskylark.eventing.cesql.syntax import Attribute, Call, Comparison, Literal, Logic, Node
 from libskylark.eventing.cesql.values import ZERO, Attributes, ErrorKind, Failure, Type, Value
 
@@ -32,6 +34,8 @@ class Expression:
         self.text: Final = text
         self.required: Final = frozenset(_required(root))
         """Pairs (attribute, value) that every event which the expression takes has."""
+        self.missing: Final = [*dict.fromkeys(_missing(root))]
+        """What it calls and there is not: an expression that comes to it ends in an error."""
         self._run = compiled.run
         self._zero = ZERO[compiled.type or Type.BOOLEAN]
         self._is_call = isinstance(root, Call)
@@ -66,6 +70,17 @@ def evaluate(text: str, attributes: Attributes) -> Outcome:
     except ExpressionError as error:
         return Outcome(False, ErrorKind.PARSE, str(error))
     return expression.evaluate(attributes)
+
+
+def _missing(part: Any) -> Iterator[str]:
+    if isinstance(part, Call) and find_function(part.name, count := len(part.arguments)) is None:
+        yield f"{part.name} of {count} argument{'' if count == 1 else 's'}"
+    if isinstance(part, tuple):
+        inner = part
+    else:
+        inner = tuple(getattr(part, field.name) for field in fields(part)) if is_dataclass(part) else ()
+    for each in inner:
+        yield from _missing(each)
 
 
 def _required(node: Node) -> Iterator[tuple[str, str]]:
