@@ -27,7 +27,7 @@ from libskylark.store import Store
 _TITLES = ("node", "type", "address", "alive", "waiting", "moving", "dead", "orphans", "reads")
 _LEGEND = "dead: dead letters; reads: of state from the event, from the node itself, from another node"
 _UNKNOWN = "?"
-_WITH_METRICS = ("broker", "node-info", "elect", "function", "links")
+_WITHOUT_METRICS = "redis"
 
 
 @click.command()
@@ -69,7 +69,7 @@ def status(project: Path, targets: Path | None, as_json: bool) -> None:
 
 def _targets(lab: RunningLab) -> list[dict[str, Any]]:
     """Prometheus' file_sd: every process that answers at /metrics, with its name."""
-    found = [process for process in lab.record["processes"] if process["role"] in _WITH_METRICS]
+    found = [process for process in lab.record["processes"] if process["role"] != _WITHOUT_METRICS]
     return [
         {"targets": [process["url"].removeprefix("http://")], "labels": {"process": process["name"]}}
         for process in found

@@ -28,6 +28,8 @@ from libskylark.errors import LabError
 from libskylark.lab.dashboard import MOST_VIEWERS, DashboardConfig
 from libskylark.lab.link_server import LabLinks
 from libskylark.lab.record import node_stores
+from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
+from libskylark.metrics import exposition, new_registry
 from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
 from libskylark.problem import problem
 from libskylark.services.queries import answer_problems
@@ -93,6 +95,12 @@ def _add_page(app: Flask) -> None:
     @app.get("/ready")
     def ready() -> ResponseReturnValue:
         return _json({"status": "ready"})
+
+    registry = new_registry()
+
+    @app.get("/metrics")
+    def metrics() -> ResponseReturnValue:
+        return Response(exposition(registry), content_type=METRICS_TYPE)
 
 
 def _add_queries(app: Flask, view: View, processes: Processes) -> None:

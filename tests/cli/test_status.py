@@ -98,4 +98,5 @@ def test_prometheus_is_told_where_the_metrics_are(record_lab: RecordLab, tmp_pat
         {"targets": ["127.0.0.1:9000"], "labels": {"process": "here-broker"}},
         {"targets": ["127.0.0.1:9001"], "labels": {"process": "here-function"}},
         {"targets": ["127.0.0.1:9002"], "labels": {"process": "here-links"}},
+        {"targets": ["127.0.0.1:9004"], "labels": {"process": "here-dashboard"}},
     ]

@@ -61,6 +61,7 @@ def test_every_answer_is_as_it_is_described(page: Page, watched: Any) -> None:
     asked = {
         "/": "/",
         "/ready": "/ready",
+        "/metrics": "/metrics",
         "/api/constellation": "/api/constellation",
         "/api/chains": "/api/chains",
         f"/api/chains/{frame}": "/api/chains/{chain}",
