@@ -9,19 +9,19 @@ from libskylark.client import Client
 from libskylark.config import NodeSettings, from_environment, parse_duration_s
 from libskylark.errors import ElectionError, InvalidEvent, SendError
 from libskylark.event import from_http
-from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
-from libskylark.metrics import exposition, new_registry
+from libskylark.metrics import new_registry
 from libskylark.nodeservices import NodeServices
 from libskylark.problem import CONTENT_TYPE, problem
 from libskylark.sender import own_broker_url
+from libskylark.services.queries import answer_metrics
 from libskylark.store import Store
 
 MOST_WAIT_S = 60.0
 
 settings = from_environment(NodeSettings)
 services = NodeServices(settings)
-registry = new_registry()
 app = Flask("client", static_folder=None)
+answer_metrics(app, new_registry())
 
 
 @app.post("/send")
@@ -53,11 +53,6 @@ def send() -> ResponseReturnValue:
 @app.get("/ready")
 def health() -> ResponseReturnValue:
     return jsonify(status="alive", node=settings.node)
-
-
-@app.get("/metrics")
-def metrics() -> ResponseReturnValue:
-    return Response(exposition(registry), content_type=METRICS_TYPE)
 
 
 def journals() -> dict[str, Store]:

@@ -28,11 +28,10 @@ from libskylark.errors import LabError
 from libskylark.lab.dashboard import MOST_VIEWERS, DashboardConfig
 from libskylark.lab.link_server import LabLinks
 from libskylark.lab.record import node_stores
-from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
-from libskylark.metrics import exposition, new_registry
+from libskylark.metrics import new_registry
 from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
 from libskylark.problem import problem
-from libskylark.services.queries import answer_problems
+from libskylark.services.queries import answer_metrics, answer_problems
 
 #: Nothing but what this server has: no script in the page itself, no style, no frame, nothing from elsewhere.
 _HEADERS: Final = {
@@ -96,11 +95,7 @@ def _add_page(app: Flask) -> None:
     def ready() -> ResponseReturnValue:
         return _json({"status": "ready"})
 
-    registry = new_registry()
-
-    @app.get("/metrics")
-    def metrics() -> ResponseReturnValue:
-        return Response(exposition(registry), content_type=METRICS_TYPE)
+    answer_metrics(app, new_registry())
 
 
 def _add_queries(app: Flask, view: View, processes: Processes) -> None:

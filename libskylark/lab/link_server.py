@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import requests
-from flask import Flask, Response, jsonify, request
+from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,8 +22,8 @@ from libskylark.errors import LabError, SettingError
 from libskylark.lab.links import CutMode, Figures, Hop, Reroute, Scope
 from libskylark.lab.listening import Door
 from libskylark.lab.relay import LinkRelay
-from libskylark.metrics import CONTENT_TYPE, exposition, new_registry
-from libskylark.services.queries import answer_problems
+from libskylark.metrics import new_registry
+from libskylark.services.queries import answer_metrics, answer_problems
 
 #: The environment variable with the path of the process's LinkConfig.
 VARIABLE: Final = "SKYLARK_LINKS"
@@ -123,15 +123,11 @@ def control_app(relay: LinkRelay) -> Flask:
     """GET /ready, /metrics, /pairs, /links, /carried; POST /cut, /heal, /heal-all, /set, /unset with a JSON object."""
     app = Flask("links", static_folder=None)
     answer_problems(app)
-    registry = new_registry()
+    answer_metrics(app, new_registry())
 
     @app.get("/ready")
     def ready() -> ResponseReturnValue:
         return jsonify(status="ready")
-
-    @app.get("/metrics")
-    def metrics() -> ResponseReturnValue:
-        return Response(exposition(registry), content_type=CONTENT_TYPE)
 
     @app.get("/pairs")
     def pairs() -> ResponseReturnValue:

@@ -14,14 +14,13 @@ from libskylark.config import NodeSettings, from_environment
 from libskylark.constellation import Constellation, Objectives, read_constellation
 from libskylark.election import EpochView
 from libskylark.errors import SettingError, UnknownNode
-from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
-from libskylark.metrics import exposition, new_registry
+from libskylark.metrics import new_registry
 from libskylark.problem import CONTENT_TYPE as PROBLEM_TYPE
 from libskylark.problem import problem
 from libskylark.services.cluster import ClusterSettings, ClusterWatch, watch_cluster
 from libskylark.services.metrics import node_info_metrics
 from libskylark.services.presence import with_present
-from libskylark.services.queries import answer_problems, query_int
+from libskylark.services.queries import answer_metrics, answer_problems, query_int
 from libskylark.topology import Node
 
 
@@ -123,9 +122,7 @@ def _add_metrics(app: Flask, node: str) -> None:
             count(request.url_rule.rule)
         return response
 
-    @app.get("/metrics")
-    def metrics() -> ResponseReturnValue:
-        return Response(exposition(registry), content_type=METRICS_TYPE)
+    answer_metrics(app, registry)
 
 
 def _add_topology_routes(app: Flask, info: NodeInfo) -> None:

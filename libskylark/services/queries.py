@@ -1,13 +1,16 @@
-"""Query parameters of the node services, read with an error that names the parameter and its value."""
+"""What Flask applications beside functions share: query parameters, errors as problem details, /metrics."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from flask import Flask, Response, request
+from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from libskylark.errors import ElectionError, SettingError, SkylarkError, TopologyError
+from libskylark.metrics import CONTENT_TYPE as METRICS_TYPE
+from libskylark.metrics import exposition
 from libskylark.problem import CONTENT_TYPE, problem
 
 _MOST_DIGITS: Final = 15  # larger than any size or time, and what a float still tells apart
@@ -27,6 +30,14 @@ def query_int(name: str, default: int) -> int:
 def wants_json() -> bool:
     """Whether the caller asks for JSON by Accept; `*/*` alone does not."""
     return "application/json" in request.headers.get("Accept", "")
+
+
+def answer_metrics(app: Flask, registry: CollectorRegistry) -> None:
+    """Answers GET /metrics with what the registry has."""
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposition(registry), content_type=METRICS_TYPE)
 
 
 def answer_problems(app: Flask) -> None:
