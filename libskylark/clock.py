@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Protocol
 
@@ -44,6 +45,16 @@ def rfc3339(time_s: float) -> str:
     """Unix seconds as an RFC 3339 time stamp in UTC, to the millisecond."""
     second_s, milliseconds = divmod(round(time_s * 1e6) // 1000, 1000)
     return f"{_second(second_s)}.{milliseconds:03d}Z"
+
+
+def http_date(time_s: float) -> str:
+    """Unix seconds as the date of an HTTP message (RFC 9110, 5.6.7)."""
+    return _http_date(int(time_s))
+
+
+@lru_cache(maxsize=16)
+def _http_date(time_s: int) -> str:
+    return formatdate(time_s, usegmt=True)
 
 
 @lru_cache(maxsize=16)  # a broker stamps thousands of events in each second

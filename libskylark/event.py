@@ -155,10 +155,14 @@ def encode_data(data: Any) -> tuple[bytes, str | None]:
 
 def from_http(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
     """The event of an HTTP message in binary or structured mode; raises InvalidEvent naming every fault."""
-    named = {name.lower(): value for name, value in headers}
-    if (attributes := _read_plain(named)) is not None:
+    return from_message({name.lower(): value for name, value in headers}, body)
+
+
+def from_message(headers: Mapping[str, str], body: bytes) -> Event:
+    """The same where the headers are in lower case already."""
+    if (attributes := _read_plain(headers)) is not None:
         return Event(attributes, body, plain=True)
-    return Event(*read_message(named, body))
+    return Event(*read_message(headers, body))
 
 
 def to_http(event: Event, structured: bool = False) -> tuple[dict[str, str], bytes]:
@@ -208,7 +212,7 @@ def _is_plain(attributes: Mapping[str, str]) -> bool:
         return False
     if not _MANDATORY.issubset(attributes) or attributes["specversion"] != "1.0" or "data" in attributes:
         return False
-    if "" in attributes or not all(attributes.get(name, "unset") for name in _NOT_EMPTY):
+    if "" in attributes or ("" in attributes.values() and any(attributes.get(name) == "" for name in _NOT_EMPTY)):
         return False
     try:
         if (time := attributes.get("time")) is not None:

@@ -31,6 +31,16 @@ hypothesis_settings.register_profile("skylark", deadline=None, max_examples=60, 
 hypothesis_settings.load_profile("skylark")
 
 
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadscope` keeps the labs of all tests in one worker."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from tests.sharing import LabsApart
+
+    return LabsApart(config, log)
+
+
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test, but for the choice of the Redis server."""

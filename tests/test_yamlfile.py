@@ -103,7 +103,7 @@ def test_dumped_values_are_read_back_in_their_order(write: Write) -> None:
     assert list(document.content) == ["z", "a"]
 
 
-@pytest.mark.parametrize("text", ["+_", "a: 2026-13-01", "a: " + "[" * 5000, "a: 0x_"])
+@pytest.mark.parametrize("text", ["+_", "a: 2026-13-01", "a: " + "[" * 500, "a: 0x_"])
 def test_a_value_that_the_parser_cannot_make_is_a_fault(write: Write, text: str) -> None:
     with pytest.raises(DocumentError, match="not YAML"):
         list(read_documents(write("objects.yaml", text)))

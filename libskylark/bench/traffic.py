@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Final, cast
 
+import uvloop
+
 from libskylark.bench.load import BODY_BYTES, HEAD_END, HOST, Ledger, Load, Passage, Senders
 from libskylark.errors import LabError
 
@@ -55,7 +57,7 @@ def traffic() -> Iterator[Traffic]:
 
 def _serve(control: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the measurement, which then closes the pipe
-    with asyncio.Runner() as runner, suppress(EOFError):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(EOFError):
         ledger = Ledger()
         port = runner.run(_subscribe(ledger))
         control.send(f"http://{HOST}:{port}/")

@@ -11,8 +11,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from yarl import URL
 
@@ -22,8 +23,8 @@ from libskylark.constellation import read_constellation
 from libskylark.errors import ConfigError
 from libskylark.eventing.delivery import Courier
 from libskylark.eventing.dispatch import Dispatcher
-from libskylark.eventing.guard import guard
-from libskylark.eventing.ingress import Ingress, Receive, Scope, Send
+from libskylark.eventing.http_server import HttpServer
+from libskylark.eventing.ingress import Ingress
 from libskylark.eventing.intake import Intake
 from libskylark.eventing.loading import Objects, load_objects
 from libskylark.eventing.metrics import BrokerMetrics
@@ -48,8 +49,13 @@ _GC_THRESHOLDS: Final = (20_000, 50, 100)
 log = logging.getLogger("skylark.broker")
 
 
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+
 class BrokerApp:
-    """The ASGI application of one node's brokers; it lives from lifespan startup to shutdown."""
+    """The brokers of one node; they live from lifespan startup to shutdown."""
 
     def __init__(self, node: NodeSettings, broker: BrokerSettings, locator: Locator, clock: Clock) -> None:
         """Reads the objects; raises DocumentError with every fault of them."""
@@ -57,20 +63,13 @@ class BrokerApp:
         self._broker = broker
         self._clock = clock
         self._locator = locator
-        self.metrics = BrokerMetrics(node.node)
         self._watch = Watch(broker.paths)  # before the files are read, so that no change is overlooked
         self._wiring = self._wire(self._read())
-        self._ingress: Ingress | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI: HTTP requests, and the lifespan."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif scope["type"] == "http":
-            assert self._ingress is not None, "the server must run the lifespan"
-            await self._ingress(scope, receive, send)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Mapping[str, Any], receive: _Receive, send: _Send) -> None:
+        """ASGI's lifespan; from its startup on, HTTP goes past ASGI."""
+        if scope["type"] != "lifespan":
+            raise RuntimeError("expected gunicorn's worker class asgi, with its lifespan")
         await receive()
         async with AsyncExitStack() as stack:
             await self._start(stack)
@@ -91,7 +90,7 @@ class BrokerApp:
         intake = Intake(objects, self._clock)
         readdresser = self._readdresser(courier, intake)
         subscriptions = self._wiring.subscriptions.values()
-        metrics, clock, tick_s = self.metrics, self._clock, self._node.tick_s
+        metrics, clock, tick_s = BrokerMetrics(self._node.node), self._clock, self._node.tick_s
         dispatcher = Dispatcher(subscriptions, intake, courier, readdresser, clock, metrics, self._broker.in_flight)
         stream = Stream(
             self._node.host,
@@ -107,7 +106,8 @@ class BrokerApp:
         dispatcher.attach(stream)
         stream.start()
         stack.push_async_callback(self._stop, dispatcher, stream)
-        self._ingress = Ingress(intake, stream, self._broker, metrics, dispatcher.queues, self._node.token)
+        ingress = Ingress(intake, stream, metrics, dispatcher.queues, self._node.token)
+        HttpServer(self._broker, ingress, clock).install()
         pings = Pings(lambda ping: PingRunner(ping, intake, stream, courier, clock, tick_s, metrics.count_event))
         stack.push_async_callback(pings.close)
 
@@ -178,7 +178,6 @@ def __getattr__(name: str) -> BrokerApp:
     except ConfigError as error:
         sys.stderr.write(f"The broker cannot start.\n{error}\n")
         raise SystemExit(_APP_LOAD_ERROR) from None
-    guard(settings, app.metrics.count_refusal)
     # What was loaded stays; without this, every full collection under load walks all of it again.
     gc.collect()
     gc.freeze()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,7 +11,7 @@ from typing import Final
 from yarl import URL
 
 from libskylark.errors import InvalidEvent
-from libskylark.event import Event, from_http, to_http
+from libskylark.event import Event, from_message, to_http
 from libskylark.eventing.answer_room import AnswerRoom
 from libskylark.eventing.connections import Connections
 from libskylark.eventing.entry import NewEntry
@@ -157,14 +157,14 @@ def read_answer(status: int, headers: list[tuple[str, str]], body: bytes | None,
     if body is None:
         return Answer(502, f"answered {status} with a body that is too large", headers=named, retryable=True)
     if 200 <= status < 300:
-        return _read_success(status, headers, named, body)
+        return _read_success(status, named, body)
     retryable = status in _RETRIED or status >= 500
     retry_after_s = _retry_after_s(named.get("retry-after"))
     reason = f"answered {status}{told_by(named, body)}"
     return Answer(status, reason, body[:_SAID_BYTES], named, None, retryable, retry_after_s)
 
 
-def _read_success(status: int, headers: Iterable[tuple[str, str]], named: Mapping[str, str], body: bytes) -> Answer:
+def _read_success(status: int, named: Mapping[str, str], body: bytes) -> Answer:
     is_event = "ce-specversion" in named or named.get("content-type", "").startswith("application/cloudevents")
     if not is_event:
         if not body:
@@ -172,7 +172,7 @@ def _read_success(status: int, headers: Iterable[tuple[str, str]], named: Mappin
         reason = f"answered {status} with a body that is no CloudEvent{told_by(named, body)}"
         return Answer(502, reason, body[:_SAID_BYTES], named, retryable=True)
     try:
-        return Answer(status, headers=named, reply=from_http(headers, body))
+        return Answer(status, headers=named, reply=from_message(named, body))
     except InvalidEvent as error:
         reason = one_line(f"answered {status} with a faulty CloudEvent: {error}")
         return Answer(502, reason, body[:_SAID_BYTES], named, retryable=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -53,7 +53,7 @@ class Once:
 
     digest: bytes
     window_ms: int
-    record: str
+    record: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,17 @@ class NewEntry:
 
     content: Content
     triggers: tuple[str, ...]
-    record: str
+    record: bytes
     once: Once | None = None
 
     @property
     def outcome(self) -> str:
         """What becomes of it, as the metrics have it, unless it is a duplicate."""
         return "accepted" if self.triggers else "unwanted"
+
+    def was_stored_as(self, ids: Sequence[str]) -> bool:
+        """Whether these ids, which storing it gave, say that it was new."""
+        return bool(ids[0] or not self.triggers)
 
 
 @dataclass(slots=True)

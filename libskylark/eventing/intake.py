@@ -118,7 +118,8 @@ class Intake:
         expires_s(event)  # refuses a faulty one now, while somebody is there to be told
         now_s = self._clock.now_s()
         arrival = rfc3339(now_s)
-        attributes = {name: value for name, value in event.attributes.items() if name != TTL}
+        attributes = {**event.attributes}
+        attributes.pop(TTL, None)
         if not (hop and ARRIVAL in attributes):
             attributes[ARRIVAL] = arrival
         stored = Event(attributes, event.data, plain=event.plain)  # a time of arrival is plain, too

@@ -71,7 +71,11 @@ class Outcome:
 
 Record = Accepted | Duplicate | Outcome
 
-_KINDS: Final = {Accepted: "accepted", Duplicate: "duplicate", Outcome: "outcome"}
+_BEGINNINGS: Final = {
+    Accepted: b'{"kind":"accepted",',
+    Duplicate: b'{"kind":"duplicate",',
+    Outcome: b'{"kind":"outcome",',
+}
 
 
 class Reader(Protocol):
@@ -82,9 +86,9 @@ class Reader(Protocol):
     def xrevrange(self, name: Any, *, count: int | None = None) -> Any: ...
 
 
-def encode(record: Record) -> str:
+def encode(record: Record) -> bytes:
     """The JSON object that the stream's `record` field holds."""
-    return f'{{"kind":"{_KINDS[type(record)]}",{orjson.dumps(record)[1:].decode()}'
+    return _BEGINNINGS[type(record)] + orjson.dumps(record)[1:]
 
 
 def decode(text: str | bytes) -> Record:

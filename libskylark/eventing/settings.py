@@ -13,8 +13,6 @@ from libskylark.eventing.keys import Caps
 from libskylark.eventing.outbound import AllowList
 
 AtLeastOne = Annotated[int, Field(ge=1)]
-# gunicorn gives up waiting for a body after its own --timeout, 30 s by default.
-BodySeconds = Annotated[Seconds, Field(le=25)]
 
 
 class BrokerSettings(BaseModel):
@@ -62,7 +60,7 @@ class BrokerSettings(BaseModel):
         validation_alias="SKYLARK_BROKER_HEAD_TIMEOUT",
         description="How long a request's head may take to arrive; then 408.",
     )
-    body_timeout_s: BodySeconds = Field(
+    body_timeout_s: Seconds = Field(
         default=10.0,
         validation_alias="SKYLARK_BROKER_BODY_TIMEOUT",
         description="How long a request's body may take to arrive; then 408.",

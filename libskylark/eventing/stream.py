@@ -100,6 +100,10 @@ class Stream:
 
         Raises StoreUnavailable while Redis is away, and StreamFull.
         """
+        return new.was_stored_as(await self.put(new, tick))
+
+    def put(self, new: NewEntry, tick: tuple[str, int] | None = None) -> asyncio.Future[list[str]]:
+        """The same for those who do not wait: raises what it can tell at once, and gives the ids when it is stored."""
         if not self.is_open:
             raise StoreUnavailable(self.address, self._writer.why)
         if self.is_full:
@@ -109,8 +113,7 @@ class Stream:
                 f"expected less than {self._caps.events} events and {self._caps.events_bytes} bytes"
             )
         size_bytes = new.content.size_bytes
-        ids = await self._writer.put(add_operations(new, tick), [new], size_bytes, lasting=False)
-        return bool(ids[0] or not new.triggers)
+        return self._writer.put(add_operations(new, tick), [new], size_bytes, lasting=False)
 
     def settle(self, settlement: Settlement) -> asyncio.Future[list[str]]:
         """Records the end of one delivery, with the reply or the dead letters it led to, however long it takes.

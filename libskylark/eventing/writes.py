@@ -50,7 +50,7 @@ class Settlement:
 
     entry: Entry
     trigger: str
-    record: str
+    record: bytes
     reply: NewEntry | None = None
     letters: list[Letter] = field(default_factory=list)
 
@@ -108,6 +108,6 @@ def _operation(operations: list[Any], name: str, *arguments: Any) -> None:
 
 
 def _letter_fields(letter: Letter) -> list[Any]:
-    event = pack(NewEntry(letter.content, letter.receivers, ""))
+    event = pack(NewEntry(letter.content, letter.receivers, b""))
     fields: list[Any] = ["trigger", letter.trigger, "reason", letter.reason, "status", letter.status]
     return [*event, *fields, "attempts", letter.attempts, "time", letter.time]

@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
 import flask
-from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gthread import TConn
 
+from libskylark.clock import SystemClock
 from libskylark.config import NodeSettings, from_environment
 from libskylark.event import Event
+from libskylark.eventing.http_messages import Head, Response, Take
+from libskylark.eventing.http_server import HttpServer, ServerConnection
+from libskylark.eventing.settings import BrokerSettings
 from libskylark.function import Function
 from libskylark.lab.process import ProcessSpec, WorkerClass
 from libskylark.lab.service import Service
@@ -34,15 +37,13 @@ _REQUESTS: Final = (
 )
 _PEERS: Final = (("127.0.0.1", 1), ("127.0.0.1", 2))
 
-_Message = MutableMapping[str, Any]
-
 
 def rehearse() -> None:
     """Boot a service of each kind a few times and let it answer requests, all within this process."""
     for _ in range(_ROUNDS):
         _rehearse_threads()
         _rehearse_function()
-    asyncio.run(_rehearse_asgi())
+    asyncio.run(_rehearse_broker())
     os.environ.pop("SERVER_SOFTWARE", None)  # gunicorn's arbiter leaves it
 
 
@@ -89,25 +90,25 @@ def _remember(event: Event, memory: MutableMapping[str, Any]) -> dict[str, Any]:
     return {"seen": memory["seen"]}
 
 
-async def _rehearse_asgi() -> None:
+async def _rehearse_broker() -> None:
     loop = asyncio.get_running_loop()
     worker = _worker("asgi")
-    worker.asgi, worker.loop = _asgi_application, loop
+    worker.loop = loop
+    server = HttpServer(BrokerSettings(), _Broker(), SystemClock())
     for request in _REQUESTS * _ROUNDS:
-        client, server = socket.socketpair()
+        client, accepted = socket.socketpair()
         with client:
             client.setblocking(False)
-            await loop.connect_accepted_socket(lambda: ASGIProtocol(worker), server)
+            await loop.connect_accepted_socket(lambda: ServerConnection(server, worker), accepted)
             await loop.sock_sendall(client, request)
             while await loop.sock_recv(client, 4096):
                 pass
     worker.tmp.close()
 
 
-async def _asgi_application(
-    scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]
-) -> None:
-    while (await receive()).get("more_body"):
-        pass
-    await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
+class _Broker:
+    def admit(self, head: Head) -> Take:
+        return lambda _, reply: reply(Response(202))
+
+    def count_refusal(self, status: int) -> None:
+        raise AssertionError(f"nothing is refused here, found {status}")

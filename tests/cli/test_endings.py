@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def test_an_interruption_exits_with_130(
     assert run("demo", "--no-dashboard", "--project", str(ROOT))[0] == code
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children heed Ctrl-C: they would inherit that it is ignored, as a shell's background jobs ignore it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_a_command_that_waits(tmp_path: Path) -> None:
     file = tmp_path / "order.json"
     file.write_text("{}")

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -25,9 +26,12 @@ READY_TIMEOUT_S = 90.0
 TOKEN = "e2e-0123456789abcdef"  # every broker of every lab demands it
 
 
+_NETWORKS: Final = iter(random.sample(range(64, 255), 191))
+
+
 def some_network() -> str:
-    """Loopback addresses that no other test run uses, as far as chance can see to it."""
-    return f"127.{random.randint(64, 254)}"
+    """Loopback addresses of a lab alone: never the same twice, and another run's only by chance."""
+    return f"127.{next(_NETWORKS)}"
 
 
 class Command:

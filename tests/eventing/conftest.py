@@ -167,7 +167,7 @@ class Subscriber:
 
 
 class Broker:
-    """A broker process: gunicorn with one worker, unless told."""
+    """A broker process: gunicorn with one worker and no file of settings, unless told (`workers`, `config`)."""
 
     def __init__(
         self, folder: Path, store: RedisServer, objects: str, host: str = "127.0.0.1", **environment: str
@@ -178,6 +178,7 @@ class Broker:
         self.host, self.port, self.store = host, int(environment.pop("port", "0")) or free_port(host), store
         self.log = folder / "broker.log"
         self._workers = environment.pop("workers", "1")
+        self._config = environment.pop("config", "")
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SKYLARK_")},
             "PYTHONPATH": str(ROOT),
@@ -192,9 +193,10 @@ class Broker:
 
     def start(self, wait: bool = True) -> None:
         command = [sys.executable, "-m", "gunicorn", "--worker-class", "asgi", "--workers", self._workers]
+        command += ["--no-control-socket", *(["--config", self._config] if self._config else [])]
         command += ["--bind", f"{self.host}:{self.port}", "libskylark.eventing.app:app"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, process_group=0)
         if wait:
             self.until_ready()
 
@@ -236,8 +238,9 @@ class Broker:
         return self._process.wait(WAIT_S)
 
     def close(self) -> None:
+        """Ends all its processes at once: in good order, a worker would first sleep to its next heartbeat."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(WAIT_S)
 
 

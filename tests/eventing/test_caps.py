@@ -39,7 +39,7 @@ class Served:
         attributes = {"partitionkey": partition} if partition else {}
         event = Event.new("t", "/s", b"x" * size_bytes, id=name, **attributes)
         return await self.stream.add(
-            NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER, "default/u"), "{}", once)
+            NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER, "default/u"), b"{}", once)
         )
 
     async def end(self, entry: Entry, letter_bytes: int | None = None) -> None:
@@ -48,8 +48,8 @@ class Served:
         if letter_bytes is not None:
             content = Content(Event.new("t", "/s", b"x" * letter_bytes, id="letter"), 255, 1.0, {}, "chain")
             letters.append(Letter(content, (TRIGGER,), TRIGGER, "refused", 400, 1, "2026-01-01T00:00:00Z"))
-        await self.stream.settle(Settlement(entry, TRIGGER, "{}", letters=letters))
-        await self.stream.settle(Settlement(entry, "default/u", "{}"))
+        await self.stream.settle(Settlement(entry, TRIGGER, b"{}", letters=letters))
+        await self.stream.settle(Settlement(entry, "default/u", b"{}"))
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -128,7 +128,7 @@ def test_the_memory_of_duplicates_is_bounded(lab: Lab) -> None:
 
     async def check() -> None:
         one = Served(store, Caps(digests=2))
-        seen = [Once(f"digest {number}".encode(), 60_000 + number, "{}") for number in range(3)]
+        seen = [Once(f"digest {number}".encode(), 60_000 + number, b"{}") for number in range(3)]
         for number, once in enumerate(seen):
             assert await one.add(str(number), once=once)
         assert store.client.zcard("broker:seen") == 2
@@ -147,7 +147,7 @@ def test_entries_are_read_a_few_at_a_time_and_without_data_where_there_is_no_roo
         for number in range(5):
             await one.add(str(number), 3 * 1024 * KIB)
         stored = [await one.entries.get() for _ in range(5)]
-        await one.stream.settle(Settlement(stored[1], TRIGGER, "{}"))
+        await one.stream.settle(Settlement(stored[1], TRIGGER, b"{}"))
         ids = ["1-1", *(entry.id for entry in stored)]
         found = await read_entries(one.stream._redis, ids, with_data=True)
         assert [*found.values()] == [Unreadable("1-1", ""), *stored[:2]], "two of 3 MiB at once"
@@ -290,7 +290,7 @@ def test_a_fault_of_the_writer_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch
         await stream.last_tick_ms("none")
         monkeypatch.setattr(stream._writer.committer, "commit", None)
         adding = asyncio.create_task(
-            stream.add(NewEntry(Content(Event.new("t", "/s"), 1, 1.0, {}, "c"), (TRIGGER,), "{}"))
+            stream.add(NewEntry(Content(Event.new("t", "/s"), 1, 1.0, {}, "c"), (TRIGGER,), b"{}"))
         )
         await failed.wait()
         assert not stream.is_open
@@ -310,7 +310,7 @@ def test_a_dispatcher_that_was_replaced_has_only_connections_of_its_new_name(lab
         store.client.hdel("broker:dispatchers", before)
         store.client.xgroup_delconsumer(EVENTS, "dispatchers", before)
         entry = await one.entries.get()
-        await one.stream.settle(Settlement(entry, TRIGGER, "{}"))
+        await one.stream.settle(Settlement(entry, TRIGGER, b"{}"))
         await one.add("2")
         assert one.stream._membership.name != before
 

@@ -46,7 +46,7 @@ class Dispatcher:
 
     async def settle(self, entry: Entry) -> None:
         del self.entries[entry.id]
-        await self.stream.settle(Settlement(entry, TRIGGER, "{}"))
+        await self.stream.settle(Settlement(entry, TRIGGER, b"{}"))
 
     async def has(self, names: set[str]) -> None:
         """Waits until these are the events that it has."""
@@ -79,7 +79,7 @@ class Dispatcher:
 def new_entry(name: str, partition: str | None = None) -> NewEntry:
     attributes = {"partitionkey": partition} if partition else {}
     event = Event.new("t", "/s", b"x", id=name, **attributes)
-    return NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER,), "{}")
+    return NewEntry(Content(event, 255, 1.0, {}, "chain"), (TRIGGER,), b"{}")
 
 
 def flat_entry(name: str, partition: str | None = None) -> dict[Any, Any]:

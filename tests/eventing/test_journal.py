@@ -37,7 +37,7 @@ RECORD: Any = st.one_of(
 @given(RECORD)
 def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert decode(encode(record)) == record
-    assert decode(encode(record).encode()) == record
+    assert decode(encode(record).decode()) == record
 
 
 def test_records_that_say_less_are_read() -> None:

@@ -64,7 +64,7 @@ def test_a_generation_is_kept_once_for_each_time_it_came_into_force(lab: Lab) ->
     for objects in (one, one, both):
         broker = lab.broker(store, objects)
         eventually(lambda: kept(store), "the generation is kept")
-        broker.stop()
+        broker.close()
     assert [triggers for _, triggers in kept(store)] == [
         {"default/default": ["default/wanted"]},
         {"default/default": ["default/wanted", "default/other"]},

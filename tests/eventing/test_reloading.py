@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,16 +41,24 @@ FAST = "delivery: {retry: 1000, backoffPolicy: linear, backoffDelay: PT0.02S}"
 BROKER = "apiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata: {name: NAME}\n"
 
 
-class Running:
-    """A broker whose objects are the files of a folder."""
+BRISK = str(Path(__file__).with_name("brisk.py"))
 
-    def __init__(self, lab: Lab, folder: Path, files: dict[str, str], **environment: str) -> None:
+
+class Running:
+    """A broker whose objects are the files of a folder; it looks at them often, unless it is to be patient."""
+
+    def __init__(
+        self, lab: Lab, folder: Path, files: dict[str, str], patient: bool = False, **environment: str
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         for name, text in files.items():
             (folder / name).write_text(text)
         self.store: RedisServer = lab.redis()
-        self.broker: Broker = lab.broker(self.store, "", True, SKYLARK_OBJECTS=str(folder), **environment)
+        config = "" if patient else BRISK
+        self.broker: Broker = lab.broker(
+            self.store, "", True, SKYLARK_OBJECTS=str(folder), config=config, **environment
+        )
         self.journal = Journal(self.store)
         self._told = 0
 
@@ -94,8 +103,8 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(lab: Lab, tmp_path: Path) -> Start:
-    def start(files: dict[str, str], folder: Path = tmp_path / "objects", **environment: str) -> Running:
-        return Running(lab, folder, files, **environment)
+    def start(files: dict[str, str], folder: Path = tmp_path / "objects", **options: Any) -> Running:
+        return Running(lab, folder, files, **options)
 
     return start
 
@@ -255,9 +264,8 @@ def test_an_accepted_event_keeps_its_triggers_and_a_new_one_gets_new_events_only
     for number in range(20):
         running.send("x", f"old{number}")
     assert gate.entered.wait(15)
-    running.put("u.yaml", trigger("u", other.url, type="x"))
     # The filter of a Trigger changes, too: what it was accepted for goes there all the same.
-    running.put("t.yaml", trigger("t", held.url, type="y"))
+    running.put("t.yaml", trigger("t", held.url, type="y") + trigger("u", other.url, type="x"))
     assert running.until_reloaded() == "added Trigger default/u; changed Trigger default/t"
     running.send("x", "new")
     gate.opened.set()
@@ -307,7 +315,7 @@ def test_faulty_files_are_told_once_and_change_nothing(start: Start, lab: Lab) -
     running = start({**files, "b.yaml": BROKER.replace("NAME", "default")})
     running.put("good.yaml", trigger("good", subscriber.url))  # refused with the rest: a change is taken whole
     for number, (fault, text) in enumerate(FAULTY.items()):
-        (running.folder / "t.yaml").write_text(text)
+        running.put("t.yaml", text)
         assert running.until_told("changed files are faulty; ") == "the objects in force stay:"
         assert fault in running.messages()[-1]
         running.send("t", f"{number}")
@@ -321,7 +329,7 @@ def test_faulty_files_are_told_once_and_change_nothing(start: Start, lab: Lab) -
 
 def test_a_file_that_is_written_bit_by_bit_is_read_when_it_is_whole(start: Start, lab: Lab) -> None:
     subscriber = lab.subscriber()
-    running = start({"t.yaml": trigger("t", subscriber.url)})
+    running = start({"t.yaml": trigger("t", subscriber.url)}, patient=True)
     text = trigger("t", subscriber.url) + trigger("u", subscriber.url)
     pace = threading.Event()
     with (running.folder / "t.yaml").open("w") as file:
@@ -347,7 +355,7 @@ def test_a_mounted_config_map_is_followed(start: Start, lab: Lab, tmp_path: Path
 
     publish("..2026_11_24_1", trigger("t", first.url))
     (volume / "t.yaml").symlink_to("..data/t.yaml")
-    running = start({}, volume)
+    running = start({}, volume, patient=True)
     running.send("t", "1")
     assert first.next().event.id == "1"
     publish("..2026_11_24_2", trigger("t", second.url))
@@ -455,11 +463,12 @@ def test_a_folder_that_is_empty_or_gone_changes_nothing(start: Start, lab: Lab) 
     running.folder.mkdir()
     running.send("t", "1")
     assert running.outcomes("1") == [("t", "delivered")]
+    (unmounted / "u.yaml").unlink()
     running.folder.rmdir()
     unmounted.rename(running.folder)
-    (running.folder / "u.yaml").unlink()
     assert running.until_reloaded() == "removed Trigger default/u"
     (running.folder / "none.yaml").write_text("# None for now.\n")
+    assert running.until_reloaded() == "none is different"
     (running.folder / "t.yaml").unlink()
     assert running.until_reloaded() == "removed Trigger default/t"
 

@@ -19,7 +19,7 @@ from tests.eventing.conftest import Lab, RedisServer
 
 def new(name: str, triggers: tuple[str, ...] = ("default/a", "default/b"), hop: bool = False) -> NewEntry:
     event = Event.new("t", "/s", b"\x00\xff" * 10, id=name, partitionkey="p")
-    return NewEntry(Content(event, 255, 1000.5, {"traceparent": "x"}, "chain", hop), triggers, "{}")
+    return NewEntry(Content(event, 255, 1000.5, {"traceparent": "x"}, "chain", hop), triggers, b"{}")
 
 
 def run(store: RedisServer, test: Callable[[Stream, asyncio.Queue[Entry]], Awaitable[None]], limit: int = 100) -> None:
@@ -53,7 +53,7 @@ def test_a_body_that_memory_does_not_hold_is_read_from_redis(lab: Lab, monkeypat
         assert entry.content is None
         assert await stream.content(entry) == new("1").content
         await asyncio.gather(
-            *(stream.settle(Settlement(entry, trigger, "{}")) for trigger in ("default/a", "default/b"))
+            *(stream.settle(Settlement(entry, trigger, b"{}")) for trigger in ("default/a", "default/b"))
         )
         assert await stream.content(entry) is None
         assert stream.waiting == 0
@@ -67,9 +67,9 @@ def test_an_entry_leaves_the_stream_with_its_last_trigger(lab: Lab) -> None:
     async def check(stream: Stream, entries: asyncio.Queue[Entry]) -> None:
         await stream.add(new("1"))
         entry = await entries.get()
-        await stream.settle(Settlement(entry, "default/b", "{}"))
+        await stream.settle(Settlement(entry, "default/b", b"{}"))
         assert store.client.hkeys("broker:done") == [f"{entry.id} default/b"]
-        await stream.settle(Settlement(entry, "default/a", "{}", reply=new("2", ("default/a",))))
+        await stream.settle(Settlement(entry, "default/a", b"{}", reply=new("2", ("default/a",))))
         assert not store.client.exists("broker:done")
         reply = await entries.get()
         assert stream.waiting == 1
@@ -103,7 +103,7 @@ def test_limits_and_a_store_that_goes_away(lab: Lab) -> None:
             await stream.add(new("3"))
         entry = await entries.get()
         store.kill()
-        settled = stream.settle(Settlement(entry, "default/a", "{}"))
+        settled = stream.settle(Settlement(entry, "default/a", b"{}"))
         await asyncio.sleep(0)
         while stream.is_open:
             await asyncio.sleep(0.01)
