@@ -9,6 +9,7 @@ from typing import Final, cast
 
 import httptools
 
+from libskylark.eventing.alarm import Alarm
 from libskylark.eventing.answer_room import SMALL_BYTES, AnswerRoom
 
 _KEEPALIVE_S: Final = 15.0
@@ -37,10 +38,9 @@ class Unanswered(ConnectionResetError):
 class Connection(asyncio.Protocol):
     """One connection; it goes back to `idle`, its place's, with every answer after which it can be used again.
 
-    Its one timer is for the answer while one is waited for, and for the end of an idle time else. It is set anew when
-    it fires too early, not with every request.
+    Its alarm is for the answer while one is waited for, and for the end of an idle time else.
 
-    An answer that is not small is read once `room` has room for it; its timer stands still while it waits.
+    An answer that is not small is read once `room` has room for it; the alarm stands still while it waits.
     """
 
     def __init__(self, idle: list[Connection], body_limit_bytes: int, room: AnswerRoom, place: Hashable) -> None:
@@ -50,8 +50,7 @@ class Connection(asyncio.Protocol):
         self._place = place
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Response] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._due_s = 0.0
+        self._alarm = Alarm(self._loop, self._end_wait)
         self._heard = False  # anything, since the request
         self._head_bytes = 0  # since the request: interim answers, head, and what stands around the body's chunks
         self._takes_reply = True
@@ -77,7 +76,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
-        self._wake_at(due_s)
+        self._alarm.set_at(due_s)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -118,7 +117,8 @@ class Connection(asyncio.Protocol):
             self._finish(bytes(self._body))
         kind = ConnectionResetError if self._heard else Unanswered
         self._fail(kind(f"the connection was closed before the answer's end: {exc or 'end of stream'}"))
-        self._stop_timer()
+        self._waits = False  # there is nothing to go on with
+        self._alarm.close()
 
     # What the parser calls.
 
@@ -161,15 +161,15 @@ class Connection(asyncio.Protocol):
             return
         self._has_asked = self._waits = True
         self._transport.pause_reading()
-        self._left_s = self._due_s - self._loop.time()
-        self._stop_timer()
+        self._left_s = self._alarm.left_s
+        self._alarm.stop()
         self._room.ask(self._answer, self._place, size_bytes, self._go_on)
 
     def _go_on(self) -> None:
         if self._waits:
             self._waits = False
             self._transport.resume_reading()
-            self._wake_at(self._loop.time() + self._left_s)
+            self._alarm.set(self._left_s)
 
     # Ends.
 
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         if reusable and not self.is_closing and not self._transport.get_write_buffer_size():
             self._go_on()  # all of it may have come before its turn
             self._idle.append(self)
-            self._wake_at(self._loop.time() + _KEEPALIVE_S)
+            self._alarm.set(_KEEPALIVE_S)
         else:
             self._transport.abort()
 
@@ -192,23 +192,8 @@ class Connection(asyncio.Protocol):
             answer.set_exception(error)
         self._transport.abort()
 
-    def _wake_at(self, due_s: float) -> None:
-        self._due_s = due_s
-        if self._timer is not None and self._timer.when() > due_s:
-            self._stop_timer()
-        if self._timer is None:
-            self._timer = self._loop.call_at(due_s, self._wake)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wake(self) -> None:
-        self._timer = None
-        if self._loop.time() < self._due_s:
-            self._wake_at(self._due_s)
-        elif self._answer is not None:
+    def _end_wait(self) -> None:
+        if self._answer is not None:
             self._fail(TimeoutError())
         else:
             self.close()

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from libskylark import problem
 
+_MOST_PARTS: Final = 8  # of a path that are told apart: none that leads anywhere has as many
 RETRY_AFTER: Final = ("Retry-After", "1")
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -84,7 +85,7 @@ class Application(Protocol):
 @lru_cache(maxsize=256)
 def _parts(target: bytes) -> tuple[str, ...]:
     path = unquote(target.partition(b"?")[0].decode("latin-1"))
-    parts = tuple(path.strip("/").split("/"))
+    parts = tuple(path.strip("/").split("/", _MOST_PARTS))
     if parts[0].lower() in ("http:", "https:"):  # the absolute form of a request's target
         return parts[3:] or ("",)
     return parts

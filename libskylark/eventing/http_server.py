@@ -100,7 +100,8 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_writing_paused = False
-        self._write_answers()
+        if not self._is_ended:
+            self._write_answers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.nr_conns -= 1
@@ -196,7 +197,8 @@ class ServerConnection(asyncio.Protocol):
     def _await_reading(self) -> None:
         """From now on, what is being read has its time; whoever waits to be asked for a body is asked."""
         self._reader.is_timed = True
-        self._alarm.set(self._reading_s)
+        if not self._is_writing_paused:  # else it is for the sender to read, first
+            self._alarm.set(self._reading_s)
         if not self._exchanges and self._reader.wants_to_continue():
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

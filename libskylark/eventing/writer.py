@@ -145,6 +145,7 @@ class Writer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.why = f"the writer failed: {error!r}"
             log.critical("the writer of the stream failed, no event is taken any more", exc_info=error)
+            self._fail_passing()
             self._on_failed()
 
     async def _flush(self) -> None:
@@ -190,6 +191,10 @@ class Writer:
             log.warning("Redis at %s is away (%s); %d events wait", self.address, error, len(self._resident.entries))
         self.opened.clear()
         self.why = str(error) or type(error).__name__
+        self._fail_passing()
+
+    def _fail_passing(self) -> None:
+        """Whoever waits for what may fail is told."""
         unavailable = StoreUnavailable(self.address, self.why)
         for write in self._uncertain:
             write.fail_passing(unavailable)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from libskylark.errors import StreamFull
+from libskylark.errors import StoreUnavailable, StreamFull
 from libskylark.event import Event, to_http
 from libskylark.eventing.adopting import Unreadable, read_entries
 from libskylark.eventing.entry import Content, Entry, NewEntry, Once
@@ -294,7 +294,8 @@ def test_a_fault_of_the_writer_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch
         )
         await failed.wait()
         assert not stream.is_open
-        adding.cancel()
+        with pytest.raises(StoreUnavailable, match="the writer failed"):  # its sender waits for an answer
+            await adding
         await stream.stop()
 
     run(check)

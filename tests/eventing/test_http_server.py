@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -33,7 +36,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         "SKYLARK_BROKER_MAX_HELD_BYTES": "2000000",
     }
     with ExitStack() as stack:
-        lab = Lab(tmp_path_factory.mktemp("guard"), stack)
+        lab = Lab(tmp_path_factory.mktemp("server"), stack)
         yield lab.broker(lab.redis(), "", wait=True, **limits)
 
 
@@ -54,6 +57,14 @@ def read_all(connection: socket.socket) -> bytes:
     while received := connection.recv(65536):
         said += received
     return said
+
+
+def ask(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
+    """(status, body) of one request on a connection that stays."""
+    connection.sendall(request)
+    reply = http.client.HTTPResponse(connection)
+    reply.begin()
+    return reply.status, reply.read()
 
 
 def problem_of(said: bytes) -> tuple[int, str]:
@@ -109,6 +120,33 @@ def test_a_target_in_absolute_form_means_its_path(broker: Broker) -> None:
     assert broker.send(Event.new("t", "/s"), "http://elsewhere/default/default")[0] == 202
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (HEAD + EVENT + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 4\r\n\r\ndata", 202),
+        (HEAD.replace(b"1.1", b"1.0") + EVENT + b"Connection: keep-alive\r\nContent-Length: 4\r\n\r\ndata", 202),
+        (HEAD + EVENT + b"Transfer-Encoding: chunked\r\n\r\n4;x\r\ndata\r\n0\r\nce-id: 2\r\n\r\n", 202),
+        (HEAD + b"Content-Length: 4\r\n\r\ndata", 400),
+        (HEAD.replace(b"POST", b"PUT") + EVENT + b"Content-Length: 4\r\n\r\ndata", 405),
+        (HEAD.replace(b"/default/default", b"/default/none") + b"Content-Length: 50000\r\n\r\n" + b"x" * 50_000, 404),
+    ],
+)
+def test_a_connection_is_good_for_the_next_request(broker: Broker, request_: bytes, status: int) -> None:
+    with closing(connect(broker)) as connection:
+        for _ in range(3):
+            assert ask(connection, request_)[0] == status
+            assert ask(connection, HEAD + EVENT + b"Content-Length: 0\r\n\r\n") == (202, b"")
+
+
+def test_events_in_one_go_are_all_taken(broker: Broker) -> None:
+    event = HEAD + EVENT + b"Content-Length: 2000\r\n\r\n" + b"x" * 2000
+    with closing(connect(broker)) as connection:
+        connection.sendall(event * 50)
+        connection.shutdown(socket.SHUT_WR)
+        said = read_all(connection)
+    assert (said.count(b"HTTP/1.1 202 "), said.count(b"HTTP/1.1 ")) == (50, 50)
+
+
 def test_more_connections_than_may_be_open_are_told_to_come_again(broker: Broker) -> None:
     with ExitStack() as stack:
         held = [stack.enter_context(closing(connect(broker))) for _ in range(8)]
@@ -134,7 +172,7 @@ def test_what_is_refused_before_it_is_a_request_is_counted(broker: Broker) -> No
         (431, HEAD + b"".join(too_many) + b"\r\n"),
         (414, b"POST /" + b"p" * 5000 + b" HTTP/1.1\r\n\r\n"),
         (400, b"\x16\x03\x01\x02\x00\r\n\r\n"),
-        (408, HEAD + EVENT + b"Content-Length: 9\r\n\r\nx"),  # which the application refuses
+        (408, HEAD + EVENT + b"Content-Length: 9\r\n\r\nx"),
     ):
         before = counted(status)
         assert problem_of(answer(broker, request))[0] == status
@@ -162,6 +200,22 @@ def test_connections_that_end_leave_nothing_behind(broker: Broker) -> None:
     assert visit(1000) - before < 4 * 2**20  # it was 11 KiB for each
 
 
+def test_a_broker_that_stops_answers_what_is_under_way_and_closes(lab: Lab) -> None:
+    store = lab.redis()
+    broker = lab.broker(store, "", wait=True, SKYLARK_STORE_TIMEOUT="10s")
+    worker = broker.worker()
+    with closing(connect(broker)) as connection:
+        assert ask(connection, HEAD + EVENT + b"Content-Length: 0\r\n\r\n")[0] == 202
+        os.kill(store.pid, signal.SIGSTOP)
+        connection.sendall(HEAD + EVENT + b"Content-Length: 0\r\n\r\n")
+        os.kill(worker, signal.SIGTERM)
+        eventually(lambda: "Worker shutting down" in broker.log.read_text(), "the worker stops")
+        os.kill(store.pid, signal.SIGCONT)
+        said = read_all(connection)
+    assert said.startswith(b"HTTP/1.1 202 ")
+    assert b"\r\nConnection: close\r\n" in said
+
+
 def test_a_token_guards_events_and_goes_from_broker_to_broker_and_no_further(lab: Lab) -> None:
     sink = lab.subscriber()
     away = trigger("away", "http://unused/").replace(
@@ -170,6 +224,9 @@ def test_a_token_guards_events_and_goes_from_broker_to_broker_and_no_further(lab
     there = trigger("there", sink.url, type="away").replace("broker: default", "broker: other")
     broker = lab.broker(lab.redis(), DEFAULT + OTHER + away + there, wait=True, SKYLARK_BROKER_TOKEN=TOKEN)
     url = f"http://{broker.host}:{broker.port}/default/default"
+    with closing(connect(broker)) as connection:
+        for _ in range(2):  # over the same connection
+            assert ask(connection, HEAD + EVENT + b"Content-Length: 4\r\n\r\ndata")[0] == 401
     with pytest.raises(SendError, match="with a bearer token"):
         Sender(url).post(Event.new("away", "/s"))
     with pytest.raises(SendError, match="is not this broker's"):
