@@ -13,7 +13,7 @@ IMAGE ?= dev.local/skylark:dev
 demo: install
 	$(BIN)/skylark demo
 
-test: install
+test: $(VENV)/.tox
 	$(BIN)/tox run
 
 # docs/reference/ from the code.
@@ -28,16 +28,24 @@ image:
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: setup.cfg pyproject.toml
+$(VENV)/.installed: $(VENV)/.created setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[firewatch]'
+	@touch $@
+
+# tox installs the project into an environment of its own: here it is not needed.
+$(VENV)/.tox: $(VENV)/.created
+	$(BIN)/pip install --quiet --disable-pip-version-check tox
+	@touch $@
+
+$(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Skylark needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "Python's venv is missing; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[firewatch]' tox
 	@touch $@
 
-format: install
+format: $(VENV)/.tox
 	$(BIN)/tox exec -- ruff format .
 
 clean:

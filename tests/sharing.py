@@ -6,8 +6,14 @@ from typing import Final
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-#: Folders whose tests run whole labs, each of dozens of processes.
-LABS: Final = tuple(f"tests/{folder}/" for folder in ("bench", "dashboard", "docs", "e2e", "lab"))
+#: Whose tests run whole labs, each of dozens of processes.
+LABS: Final = (
+    "tests/bench/test_faults.py",
+    "tests/bench/test_workflow_lab.py",
+    "tests/dashboard/",
+    "tests/docs/",
+    "tests/e2e/",
+)
 
 
 class LabsApart(LoadScopeScheduling):  # type: ignore[misc]

@@ -68,7 +68,8 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def mover(stores: Stores, clock: FakeClock, broker: Broker) -> Iterator[Mover]:
+def mover(stores: Stores, clock: FakeClock, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mover]:
+    monkeypatch.setattr("libskylark.mover._BLOCK_S", 0.05)  # so it stops sooner
     mover = Mover(stores, clock, broker.post)
     yield mover
     mover.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -143,7 +144,7 @@ def start(redis_node: RedisNode, tmp_path: Path) -> Iterator[Start]:
         def run(role: str, **environment: str) -> str:
             port, log = free_port("127.0.0.1"), tmp_path / f"{role}.log"
             process = stack.enter_context(popen(role, log, redis_node, PORT=str(port), **environment))
-            stack.callback(process.terminate)
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)  # tests/deployment has them stop in good order
             spec = ProcessSpec(role, "", "function", "127.0.0.1", port, tmp_path, log, app="function:app")
             said = wait_until_ready(spec, time.monotonic() + 60, lambda: process.poll() is not None)
             assert not said, f"{said}\n{log.read_text()}"
@@ -166,7 +167,11 @@ def popen(role: str, log: Path, redis_node: RedisNode, **environment: str) -> su
     }
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "libskylark.serving", role], env=full, stdout=output, stderr=output
+            [sys.executable, "-m", "libskylark.serving", role],
+            env=full,
+            stdout=output,
+            stderr=output,
+            process_group=0,
         )
 
 

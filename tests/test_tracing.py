@@ -147,6 +147,7 @@ def broker_url(redis_node: RedisNode, tmp_path: Path, collector: Collector) -> I
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
     with ExitStack() as stack:
+        processes = []
         for role, port in ports.items():
             log = stack.enter_context((tmp_path / f"{role}.log").open("wb"))
             process = stack.enter_context(
@@ -157,6 +158,8 @@ def broker_url(redis_node: RedisNode, tmp_path: Path, collector: Collector) -> I
                     stderr=log,
                 )
             )
+            processes.append(process)
+        for process in processes:  # once all are there, so that they end at the same time
             stack.callback(process.terminate)
         for port in ports.values():
             until_ready(f"http://127.0.0.1:{port}/ready")

@@ -38,6 +38,9 @@ BACKLOG: Final = 512
 
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# In a lab, brokers end first: nobody is left to send a function another request over a connection that was kept.
+gthread.STOP_KEEPALIVE_LINGER = 0.0
+
 # gunicorn's two hundred settings with their defaults: made once, since each process serves one application.
 _CONFIG: Final = Config()
 _RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE)

@@ -44,7 +44,10 @@ def test_every_role_of_a_project_is_started_and_measured(write: Write, tmp_path:
     assert json.loads(json.dumps(figures)) == figures
 
 
-def test_a_role_that_does_not_start_is_told_with_its_log(write: Write, tmp_path: Path) -> None:
+def test_a_role_that_does_not_start_is_told_with_its_log(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "_roles", lambda project: ["count"])
     write("functions/count/function.py", function_py() + "\nraise ValueError('not today')\n")
     write("deployment/constellation.yaml", CONSTELLATION)
     project = read_project(tmp_path)

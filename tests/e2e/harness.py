@@ -18,12 +18,17 @@ import psutil
 
 from libskylark.cli.running import RunningLab
 from libskylark.client import Client
+from libskylark.constellation import read_constellation
 from libskylark.lab.record import node_stores
+from libskylark.project import CONSTELLATION
+from libskylark.render import triggers_folder, with_nodes
 from libskylark.sender import broker_url
+from libskylark.yamlfile import replace_fields
 
 REPOSITORY = Path(__file__).parents[2]
 READY_TIMEOUT_S = 90.0
 TOKEN = "e2e-0123456789abcdef"  # every broker of every lab demands it
+SMALL = {"pi5u1", "pi5u2", "pi5u3", "pi5u4", "pi4u7"}  # three satellites, the ground node and the edge
 
 
 _NETWORKS: Final = iter(random.sample(range(64, 255), 191))
@@ -122,3 +127,14 @@ def copy_project(target: Path) -> Path:
     for name in ("functions", "brokers", "triggers", "deployment"):
         shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     return target
+
+
+def small_project(target: Path) -> Path:
+    """The project on five of its nodes, which are ready sooner than nine."""
+    project = copy_project(target)
+    path = project / CONSTELLATION
+    spec = read_constellation(path).spec
+    small = with_nodes(spec, [node for node in spec.nodes if node.name in SMALL])
+    replace_fields(path, small.model_dump(include={"nodes", "links", "rotation"}))
+    triggers_folder(read_constellation(path), project / "triggers").write()
+    return project

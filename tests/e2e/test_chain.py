@@ -85,7 +85,8 @@ def test_a_truncated_tiff_is_dead_lettered_and_the_chain_goes_on(fire_watch: Run
 
 
 def skylark(fire_watch: RunningProject, *arguments: str) -> str:
-    result = CliRunner().invoke(cli, [*arguments, "--project", str(fire_watch.project)])
+    runner = CliRunner(env={"COLUMNS": None})  # each line whole, however wide the screen is
+    result = runner.invoke(cli, [*arguments, "--project", str(fire_watch.project)])
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 
 from libskylark.lab.record import LabRecord
-from tests.e2e.harness import Command, copy_project, some_network
+from tests.e2e.harness import Command, copy_project, small_project, some_network
 
 
 def run_demo(project: Path, *arguments: str) -> Command:
@@ -68,7 +68,7 @@ def test_the_demo_watches_a_folder_of_images(tmp_path: Path) -> None:
             f.write(picture)
     (images / "broken.tif").write_bytes(b"II*\x00 cut short")
 
-    report = result(run_demo(copy_project(tmp_path / "project"), "--frames", "3", "--images", str(images)))
+    report = result(run_demo(small_project(tmp_path / "project"), "--frames", "3", "--images", str(images)))
 
     assert (report["frames_sent"], report["frames_refused"]) == (2, 1)
     assert (report["frames_decided"], report["frames_lost"]) == (2, 0)

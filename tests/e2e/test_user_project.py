@@ -36,13 +36,24 @@ def skylark(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, cwd=project, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_a_function_from_the_readme_counts_and_leaves_no_trace(count_project: Path, number: int) -> None:
+def run_directory(running: RunningProject) -> Path:
+    return Path(running.lab.record["constellation"]).parent
+
+
+def assert_no_trace(project: Path, processes: list[psutil.Process], directory: Path) -> None:
+    """Of a lab that has ended: neither these processes nor its folder, nor that it runs."""
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert alive == []
+    assert not directory.exists()
+    assert skylark(project, "status").returncode == 1
+
+
+def test_a_function_from_the_readme_counts_and_leaves_no_trace(count_project: Path) -> None:
     command = Command("up", "--network", some_network(), directory=count_project)
     try:
         command.wait_for(lambda line: line.startswith("ready after"))
         running = RunningProject(count_project, command)
-        directory = Path(running.lab.record["constellation"]).parent
+        directory = run_directory(running)
         (count_project / "order.json").write_text('{"book": 1}', encoding="utf-8")
         for seen in (1, 2):
             sent = skylark(
@@ -59,23 +70,26 @@ def test_a_function_from_the_readme_counts_and_leaves_no_trace(count_project: Pa
         assert len(processes) >= 6  # the fork server, Redis, and four services
         assert directory.is_dir()
     finally:
-        code = command.end(number)
+        code = command.end()
     assert code == 0, "\n".join(command.lines)
-    _, alive = psutil.wait_procs(processes, timeout=5)
-    assert alive == []
-    assert not directory.exists()
-    assert skylark(count_project, "status").returncode == 1
+    assert_no_trace(count_project, processes, directory)
 
 
-def test_a_second_lab_of_one_project_is_refused(count_project: Path) -> None:
+def test_a_second_lab_of_one_project_is_refused_and_sigterm_ends_the_first_without_a_trace(count_project: Path) -> None:
     command = Command("up", "--network", some_network(), directory=count_project)
     try:
         command.wait_for(lambda line: line.startswith("ready after"))
         second = skylark(count_project, "up")
         assert second.returncode == 1
         assert "runs already" in second.stderr
+        directory = run_directory(RunningProject(count_project, command))
+        processes = descendants(command.process.pid)
+        assert len(processes) >= 6
+        assert directory.is_dir()
     finally:
-        assert command.end() == 0
+        code = command.end(signal.SIGTERM)
+    assert code == 0, "\n".join(command.lines)
+    assert_no_trace(count_project, processes, directory)
 
 
 @pytest.mark.parametrize(

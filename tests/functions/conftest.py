@@ -89,8 +89,9 @@ def load_on_node(
 
 
 @pytest.fixture
-def mover(stores: Stores) -> Iterator[Mover]:
+def mover(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mover]:
     """That of the node `here`, at work."""
+    monkeypatch.setattr("libskylark.mover._BLOCK_S", 0.05)  # so it stops sooner
     mover = Mover(stores, SystemClock(), lambda event: None)
     mover.start()
     yield mover

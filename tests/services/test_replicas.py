@@ -47,10 +47,11 @@ def until(condition: Callable[[], Any], what: str) -> None:
 class Replica:
     """An elect of the node `here`, as the image starts it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], spec: ProcessSpec) -> None:
         self.process = process
-        self.url = url
-        self.log = log
+        self.spec = spec
+        self.url = spec.url
+        self.log = spec.log
 
     def tick(self, epoch: int, id: str) -> requests.Response:
         event = Event.new(TICK_TYPE, "/pingsource", {}, id=id, time=rfc3339(epoch * TICK_S))
@@ -84,19 +85,26 @@ functions: {{detect: {{nodes: [Sat], consumes: [t]}}}}
         "SKYLARK_GRACE": "5s",
     }
     with ExitStack() as stack:
-        yield [start(stack, {**environment, "PORT": str(free_port("127.0.0.1"))}, tmp_path, i) for i in range(2)]
+        started = [start(stack, {**environment, "PORT": str(free_port("127.0.0.1"))}, tmp_path, i) for i in range(2)]
+        for replica in started:  # once both are there, so that they begin and end at the same time
+            stack.callback(replica.process.terminate)
+        for replica in started:
+            await_ready(replica)
+        yield started
 
 
 def start(stack: ExitStack, environment: dict[str, str], directory: Path, number: int) -> Replica:
-    log, port = directory / f"elect-{number}.log", int(environment["PORT"])
+    log = directory / f"elect-{number}.log"
     command = [sys.executable, "-m", "libskylark.serving", "elect"]
     with log.open("wb") as output:
         process = stack.enter_context(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
-    stack.callback(process.terminate)
-    spec = ProcessSpec("elect", "here", "function", "127.0.0.1", port, directory, log, app="function:app")
-    said = wait_until_ready(spec, time.monotonic() + 60, lambda: process.poll() is not None)
-    assert not said, f"{said}\n{log.read_text()}"
-    return Replica(process, spec.url, log)
+    port = int(environment["PORT"])
+    return Replica(process, ProcessSpec("elect", "here", "function", "127.0.0.1", port, directory, log, app="elect"))
+
+
+def await_ready(replica: Replica) -> None:
+    said = wait_until_ready(replica.spec, time.monotonic() + 60, lambda: replica.process.poll() is not None)
+    assert not said, f"{said}\n{replica.log.read_text()}"
 
 
 @pytest.fixture
