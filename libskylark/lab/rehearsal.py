@@ -20,7 +20,8 @@ from libskylark.clock import SystemClock
 from libskylark.config import NodeSettings, from_environment
 from libskylark.event import Event
 from libskylark.eventing.http_messages import Head, Response, Take
-from libskylark.eventing.http_server import HttpServer, ServerConnection
+from libskylark.eventing.http_server import HttpServer
+from libskylark.eventing.server_connection import ServerConnection
 from libskylark.eventing.settings import BrokerSettings
 from libskylark.function import Function
 from libskylark.lab.process import ProcessSpec, WorkerClass

@@ -20,7 +20,8 @@ import uvloop
 
 from libskylark.clock import SystemClock
 from libskylark.eventing.http_messages import Head, Refused, Reply, Response, Take
-from libskylark.eventing.http_server import HttpServer, ServerConnection
+from libskylark.eventing.http_server import HttpServer
+from libskylark.eventing.server_connection import ServerConnection
 from libskylark.eventing.settings import BrokerSettings
 
 WAIT_S = 15.0
@@ -473,6 +474,17 @@ def test_a_worker_that_stops_answers_what_is_under_way_and_closes() -> None:
         said = await serving.to_the_end()
         assert statuses(said) == [202]
         assert b"Connection: close\r\n" in said
+
+    run(test)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_worker_that_stops_does_not_wait_for_those_who_ask_nothing(asked: int) -> None:
+    async def test(serving: Serving) -> None:
+        for _ in range(asked):
+            assert await serving.ask(NOW) == 200
+        serving.worker.alive = False
+        assert await serving.to_the_end() == b""
 
     run(test)
 
