@@ -43,8 +43,7 @@ class Ticks:
 
 def rfc3339(time_s: float) -> str:
     """Unix seconds as an RFC 3339 time stamp in UTC, to the millisecond."""
-    second_s, milliseconds = divmod(round(time_s * 1e6) // 1000, 1000)
-    return f"{_second(second_s)}.{milliseconds:03d}Z"
+    return _rfc3339(round(time_s * 1e6) // 1000)
 
 
 def http_date(time_s: float) -> str:
@@ -58,5 +57,11 @@ def _http_date(time_s: int) -> str:
 
 
 @lru_cache(maxsize=16)  # a broker stamps thousands of events in each second
+def _rfc3339(time_ms: int) -> str:
+    second_s, milliseconds = divmod(time_ms, 1000)
+    return f"{_second(second_s)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=16)
 def _second(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat()[:19]

@@ -180,17 +180,17 @@ def _read_plain(headers: Mapping[str, str]) -> dict[str, str] | None:
     attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
     if "datacontenttype" in attributes:
         return None
-    values = "".join(attributes.values())
-    if "%" in values or '"' in values:  # these are written in an encoding
-        return None
     if content_type is not None:
         attributes["datacontenttype"] = content_type
-    return attributes if _is_plain(attributes) else None
+    values = _plain_values(attributes)
+    if values is None or "%" in values or '"' in values:  # these are written in an encoding
+        return None
+    return attributes
 
 
 def _write_plain(event: Event) -> dict[str, str] | None:
     """The headers of a plain event in binary mode; None for one that the SDK must write."""
-    if not event.plain and not _is_plain(event.attributes):
+    if not event.plain and _plain_values(event.attributes) is None:
         return None
     headers = {f"ce-{name}": value for name, value in event.attributes.items()}
     content_type = headers.pop("ce-datacontenttype", None)
@@ -202,21 +202,21 @@ def _write_plain(event: Event) -> dict[str, str] | None:
     return headers
 
 
-def _is_plain(attributes: Mapping[str, str]) -> bool:
-    """Whether it is certain that the SDK has nothing to object to."""
+def _plain_values(attributes: Mapping[str, str]) -> str | None:
+    """All values in one text, where it is certain that the SDK has nothing to object to; else None."""
     try:
         names, values = "".join(attributes), "".join(attributes.values())
     except TypeError:  # not all are texts
-        return False
+        return None
     if not (names.isascii() and names.isalnum() and names.islower() and values.isascii() and values.isprintable()):
-        return False
+        return None
     if not _MANDATORY.issubset(attributes) or attributes["specversion"] != "1.0" or "data" in attributes:
-        return False
+        return None
     if "" in attributes or ("" in attributes.values() and any(attributes.get(name) == "" for name in _NOT_EMPTY)):
-        return False
+        return None
     try:
         if (time := attributes.get("time")) is not None:
             moment(time)
     except ValueError:
-        return False
-    return True
+        return None
+    return values

@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, Literal
 
 import httptools
@@ -61,7 +60,7 @@ class RequestReader:
 
     def _begin(self) -> None:
         self._target = b""
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields: list[bytes] = []  # names and values, in turn
         self._headers: dict[str, str] = {}
         self._repeated: dict[str, int] = {}
         self._dropped_bytes = 0
@@ -130,7 +129,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.reading == "head":  # trailers are no part of an event
-            self._fields.append((name, value))
+            self._fields += (name, value)
 
     def on_headers_complete(self) -> None:
         self.reading, self.is_timed = "body", False
@@ -190,17 +189,22 @@ class RequestReader:
     # Limits.
 
     def _read_fields(self) -> None:
-        fields, limits = self._fields, self._settings
-        if len(fields) > limits.max_headers:
-            raise Refused(431, f"found {len(fields)} headers, expected at most {limits.max_headers}")
-        if (size_bytes := len(b"".join(chain.from_iterable(fields)))) > limits.max_header_bytes:
+        if not self._fields:
+            return
+        limits, count = self._settings, len(self._fields) // 2
+        if count > limits.max_headers:
+            raise Refused(431, f"found {count} headers, expected at most {limits.max_headers}")
+        # All at once takes a third of the time: the parser lets no line break through.
+        text = b"\n".join(self._fields).decode("latin-1")
+        if (size_bytes := len(text) - 2 * count + 1) > limits.max_header_bytes:
             raise Refused(431, f"found {size_bytes} bytes of headers, expected at most {limits.max_header_bytes}")
-        # The parser leaves what blanks end a value.
-        named = {name.decode("latin-1").lower(): value.decode("latin-1").rstrip(" \t") for name, value in fields}
-        if len(named) != len(fields):
-            counts = Counter(name.decode("latin-1").lower() for name, _ in fields)
-            self._repeated = {name: count for name, count in counts.items() if count > 1}
-        self._headers = named
+        parts = text.split("\n")
+        names, values = [*map(str.lower, parts[::2])], parts[1::2]
+        if " \n" in text or "\t\n" in text or text[-1] in " \t":  # which the parser leaves at the end of a value
+            values = [value.rstrip(" \t") for value in values]
+        self._headers = dict(zip(names, values, strict=True))
+        if len(self._headers) != count:
+            self._repeated = {name: times for name, times in Counter(names).items() if times > 1}
 
     def _check_framing(self) -> int:
         """The length of the body that was announced, 0 for none; raises Refused."""
