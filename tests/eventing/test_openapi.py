@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from libskylark.eventing import bodies, http_requests, http_server, ingress
+from libskylark.eventing import bodies, http_requests, ingress, server_connection
 from tests.eventing.conftest import ROOT, Broker, Lab, Reply, trigger
 
 TOKEN = "0123456789-abcdef"
@@ -114,7 +114,7 @@ def test_a_broker_whose_redis_is_away_is_as_described(lab: Lab) -> None:
 
 
 def test_every_status_that_the_code_gives_is_described() -> None:
-    modules = (bodies, http_requests, http_server, ingress)
+    modules = (bodies, http_requests, server_connection, ingress)
     given = {int(status) for module in modules for status in re.findall(r"Refused\((\d{3})", getsource(module))}
     assert given >= {400, 401, 404, 405, 408, 413, 414, 429, 431, 500, 503}
     for path in (SEND, HAND_OVER):
